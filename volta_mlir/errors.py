@@ -1,0 +1,78 @@
+"""The exceptions that Volta raises.
+
+Every message says what was given, what was expected and the way out. ``location`` is the user's
+``file:line`` where it is known; it is shown after the message.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class VoltaError(Exception):
+    """Base of every exception that Volta raises on purpose.
+
+    Attributes:
+        message: the text without the location.
+        location: the user's ``"file:line"``, or None where there is none to name.
+    """
+
+    def __init__(self, message: str, *, location: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.location = location
+
+    def __str__(self) -> str:
+        return f"{self.message} (at {self.location})" if self.location else self.message
+
+
+class ShapeError(VoltaError, ValueError):
+    """Shapes, or the structures of trees, do not fit together."""
+
+
+class DTypeError(VoltaError, TypeError):
+    """An element type is not the expected one, or is not supported."""
+
+
+class TraceError(VoltaError):
+    """Python code cannot be traced: it needs a value that is known only when the program runs."""
+
+
+class CompileError(VoltaError):
+    """The compiler refused a program or crashed on it.
+
+    Attributes:
+        reproducer: directory with ``module.mlir`` and ``command.txt``, or None where nothing could be written.
+    """
+
+    def __init__(self, message: str, *, location: str | None = None, reproducer: Path | None = None) -> None:
+        super().__init__(message, location=location)
+        self.reproducer = reproducer
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\nreproducer: {self.reproducer}" if self.reproducer else text
+
+
+class AliasError(VoltaError):
+    """A donation cannot be carried out: the argument and the result cannot share one buffer."""
+
+
+class BudgetError(VoltaError):
+    """A memory budget cannot be met."""
+
+
+class DeviceError(VoltaError):
+    """A device or its driver is missing, or an operation on it failed."""
+
+
+class DonatedError(VoltaError):
+    """A buffer is used after it was donated to a call."""
+
+
+class ArtifactError(VoltaError):
+    """A compiled file is corrupt, was not made by Volta, or was made by an incompatible version."""
+
+
+class CacheError(VoltaError):
+    """The compilation cache is configured wrongly."""
