@@ -1,0 +1,449 @@
+"""Compiles linalg-level MLIR text to a ``.vmfb``, in a process of its own (``iree_worker``).
+
+``compile_module`` also decides which donations are kept. The worker compiles up to IREE's ``flow`` phase, schedules a
+copy of the program, and asks ``stream.find_hazards`` whether a donated buffer would be overwritten too early. A
+donation that is unsafe is dropped, which makes IREE use a fresh buffer, and the program is emitted again without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import logging
+import os
+import pickle
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from volta_mlir import stream
+from volta_mlir.cache import Cache
+from volta_mlir.errors import ArtifactError, CompileError
+from volta_mlir.iree_worker import SOURCE_NAME, Answer, Refusal, Request
+
+log = logging.getLogger("volta.compile")
+
+Donations = Mapping[str, Mapping[int, int]]
+
+_PACKAGE = str(Path(__file__).resolve().parent)
+_MAX_REPRODUCERS = 20
+
+# Flags of each kind of target, without the architecture.
+_BACKENDS = {
+    "cpu": (
+        "--iree-hal-target-device=local",
+        "--iree-hal-local-target-device-backends=llvm-cpu",
+        "--iree-opt-data-tiling",
+    ),
+    "cuda": ("--iree-hal-target-device=cuda",),
+    "vulkan": ("--iree-hal-target-device=vulkan",),
+}
+_ARCHITECTURE_FLAGS = {
+    "cpu": "--iree-llvmcpu-target-cpu=",
+    "cuda": "--iree-cuda-target=",
+    "vulkan": "--iree-vulkan-target=",
+}
+# IREE's own default for CUDA, sm_60, has no tensor cores; sm_80 code runs on every later device.
+_DEFAULT_ARCHITECTURES = {"cpu": "host", "cuda": "sm_80", "vulkan": ""}
+# The highest level first. A graph that does not compile at one level is tried at the next.
+_LEVELS = ("O2", "O1", "O0")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to compile for.
+
+    Attributes:
+        kind: ``"cpu"``, ``"cuda"`` or ``"vulkan"``.
+        architecture: a CPU name, ``"sm_86"``, a Vulkan target name, or empty for IREE's default.
+        options: further ``iree-compile`` flags, given last, so that they win.
+    """
+
+    kind: str
+    architecture: str = ""
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | Target) -> Target:
+        """Reads ``"cpu"``, ``"cuda:sm_86"``, ``"vulkan:ampere"``, optionally followed by ``iree-compile`` flags.
+
+        Raises:
+            CompileError: the kind is unknown, or what follows is not a flag.
+        """
+        if isinstance(text, Target):
+            return text
+        head, *options = shlex.split(text) or [""]
+        kind, _, architecture = head.partition(":")
+        if kind not in _BACKENDS:
+            raise CompileError(f"unknown target {text!r}: expected one of {', '.join(_BACKENDS)}, such as 'cuda:sm_86'")
+        for option in options:
+            if not option.startswith("--"):
+                raise CompileError(f"unknown option {option!r} in target {text!r}: expected iree-compile flags, --name=value")
+        return cls(kind, architecture or _DEFAULT_ARCHITECTURES[kind], tuple(options))
+
+    def __str__(self) -> str:
+        return " ".join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
+
+    def flags(self, level: str | None = None) -> list[str]:
+        """The ``iree-compile`` flags. ``level`` is the optimisation level, by default the highest."""
+        flags = [*_BACKENDS[self.kind], f"--iree-opt-level={level or _LEVELS[0]}"]
+        if self.architecture:
+            flags.append(_ARCHITECTURE_FLAGS[self.kind] + self.architecture)
+        return flags + list(self.options)
+
+    def fingerprint(self) -> str:
+        """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
+        parts = [*self.flags(), *_LEVELS, compiler_version()]
+        if self.kind == "cpu" and self.architecture == "host":
+            parts.append(_host_cpu())
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class DroppedDonation:
+    """A donation that is carried out as a copy, and why."""
+
+    function: str
+    argument: int
+    result: int
+    hazard: stream.Hazard
+
+    def __str__(self) -> str:
+        return f"{self.hazard}; result {self.result} gets its own buffer"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the compiler decided.
+
+    Attributes:
+        level: the optimisation level that worked.
+        dropped: donations that are not in place, with the reason.
+        cached: whether the result came from the disk cache.
+    """
+
+    level: str
+    dropped: tuple[DroppedDonation, ...] = ()
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A ``.vmfb``, the donations that are in place in it, and the report."""
+
+    vmfb: bytes
+    donations: dict[str, dict[int, int]]
+    report: Report
+
+    def to_bytes(self) -> bytes:
+        header = {
+            "donations": {f: list(pairs.items()) for f, pairs in self.donations.items()},
+            "level": self.report.level,
+            "dropped": [
+                [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
+                for d in self.report.dropped
+            ],
+        }
+        return json.dumps(header).encode() + b"\n" + self.vmfb
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Compiled:
+        """The inverse of ``to_bytes``; the report says ``cached``. Raises ArtifactError for anything else."""
+        head, newline, vmfb = data.partition(b"\n")
+        try:
+            header = json.loads(head)
+            donations = {f: {int(a): int(r) for a, r in pairs} for f, pairs in header["donations"].items()}
+            dropped = tuple(
+                DroppedDonation(function, argument, result, stream.Hazard(function, argument, *names))
+                for function, argument, result, *names in header["dropped"]
+            )
+            return cls(vmfb, donations, Report(header["level"], dropped, cached=True))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"not a compiled module: {error}") from error
+
+
+def compile_module(
+    emit: Callable[[Donations], str],
+    donations: Donations | None = None,
+    target: Target | str = "cpu",
+    *,
+    cache: Cache | None = None,
+) -> Compiled:
+    """Compiles a module, keeping each donation that is safe to carry out in place.
+
+    Args:
+        emit: returns MLIR text (``func.func`` over linalg, tensor, arith, math, scf) for the given donations: each
+            donated argument carries ``{iree.abi.output = N : index}``. Called again with fewer if some are unsafe.
+        donations: for each function, argument index to result index.
+        target: see ``Target.parse``.
+        cache: where compiled modules and reproducers are kept; by default the user's cache directory.
+
+    Raises:
+        CompileError: IREE refused the program at every optimisation level. The error names a reproducer.
+    """
+    target = Target.parse(target)
+    cache = Cache() if cache is None else cache
+    kept = {f: dict(pairs) for f, pairs in (donations or {}).items() if pairs}
+    text = emit(kept)
+    key = Cache.key("module", target.fingerprint(), json.dumps(kept, sort_keys=True), text)
+    if (data := cache.get(key)) is not None:
+        try:
+            return Compiled.from_bytes(data)
+        except ArtifactError:
+            log.warning("ignoring an unreadable cache entry: %s", key)
+
+    reproducer = _Reproducer.write(cache.directory, key, text, target)
+    compiled = _compile_at_some_level(emit, text, kept, target, reproducer)
+    reproducer.remove()
+    for dropped in compiled.report.dropped:
+        log.info("donation is not in place: %s", dropped)
+    cache.put(key, compiled.to_bytes())
+    return compiled
+
+
+def schedule_text(text: str, target: Target | str = "cpu") -> str:
+    """The program at IREE's ``stream.async`` level, for reading and for tests: what overlaps, what is in place.
+
+    Raises:
+        CompileError: the program does not compile.
+    """
+    target = Target.parse(target)
+    try:
+        answer = _worker.ask(Request(text, tuple(target.flags()), {}, schedule_only=True))
+    except _Refused as refused:
+        raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
+    assert isinstance(answer, bytes)
+    return answer.decode()
+
+
+def warm_up() -> None:
+    """Starts the compiler's process, so that it loads while the caller does something else. Returns at once."""
+    _worker.start()
+
+
+def compiler_version() -> str:
+    """The version of the installed compiler package, found without loading the compiler."""
+    from importlib.metadata import version
+
+    return version("iree-base-compiler")
+
+
+def _compile_at_some_level(
+    emit: Callable[[Donations], str],
+    text: str,
+    donations: dict[str, dict[int, int]],
+    target: Target,
+    reproducer: _Reproducer,
+) -> Compiled:
+    first_error: CompileError | None = None
+    for level in _LEVELS:
+        kept, source = {f: dict(pairs) for f, pairs in donations.items()}, text
+        dropped: list[DroppedDonation] = []
+        try:
+            while isinstance(answer := _worker.ask(Request(source, tuple(target.flags(level)), kept)), list):
+                for hazard in answer:
+                    result = kept[hazard.function].pop(hazard.argument)
+                    dropped.append(DroppedDonation(hazard.function, hazard.argument, result, hazard))
+                source = emit(kept)
+            return Compiled(answer, kept, Report(level, tuple(dropped)))
+        except _Refused as refused:
+            if first_error is None:
+                reproducer.record(source, target, level, refused)
+                first_error = CompileError(
+                    f"IREE cannot compile this program for {target}: {refused.summary}",
+                    location=refused.location,
+                    reproducer=reproducer.directory,
+                )
+            if refused.is_input_error:  # no level can help
+                break
+            log.warning("optimisation level %s failed for %s: %s", level, target, refused.summary)
+    assert first_error is not None
+    raise first_error
+
+
+@functools.cache
+def _host_cpu() -> str:
+    """What decides the code that ``host`` generates: the processor's model and features."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+
+
+# The compiler's process.
+
+
+class _Refused(Exception):
+    """IREE reported failure or crashed; becomes a CompileError once all levels were tried."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.stage)
+        self.is_input_error = refusal.stage in ("parse", "flags")
+        self.diagnostics = refusal.diagnostics
+        first = refusal.diagnostics[0] if refusal.diagnostics else f"{refusal.stage} failed without a message"
+        self.summary = " ".join(first.split()) if refusal.stage == "flags" else first.strip().splitlines()[0]
+        # "file:line:column: message", then for each caller "file:line:column: called from".
+        match = re.match(r"(.+?):(\d+):\d+: (.*)", self.summary)
+        self.location: str | None = None
+        if match:
+            callers = re.findall(r"^(.+?):(\d+):\d+: called from$", first, re.MULTILINE)
+            frames = [(match[1], match[2]), *callers]
+            users = [f"{file}:{line}" for file, line in frames if file != SOURCE_NAME and not file.startswith(_PACKAGE)]
+            if users:
+                self.location = users[-1]
+                self.summary = match[3]
+
+
+class _Worker:
+    """The process that compiles; started when needed, one request at a time, started anew after a crash."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._stderr: Any = None
+
+    def start(self) -> None:
+        with self._lock:
+            self._start()
+
+    def ask(self, request: Request) -> bytes | list[stream.Hazard]:
+        """Compiles one program. Raises _Refused where IREE refuses it or crashes."""
+        with self._lock:
+            process = self._start()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                pickle.dump(request, process.stdin)
+                process.stdin.flush()
+                answer: Answer = pickle.load(process.stdout)
+            except (EOFError, OSError, pickle.UnpicklingError):
+                raise _Refused(self._crash()) from None
+            except BaseException:  # interrupted: the answer would be taken for the next request's
+                self._kill()
+                raise
+        if isinstance(answer, Refusal):
+            raise _Refused(answer)
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        with self._lock:
+            self._kill()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+            return self._process
+        # Runs the worker without the package's __init__, which would load the frontend; in a session of its own, so
+        # that Ctrl-C reaches this process only.
+        program = (
+            "import sys, types; package = types.ModuleType('volta_mlir'); "
+            f"package.__path__ = [{_PACKAGE!r}]; sys.modules['volta_mlir'] = package; "
+            "from volta_mlir.iree_worker import main; main()"
+        )
+        self._stderr = tempfile.TemporaryFile()
+        self._owner = os.getpid()  # a forked child must not write into its parent's pipe
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        return self._process
+
+    def _crash(self) -> Refusal:
+        assert self._process is not None
+        status = self._process.wait()
+        self._stderr.seek(0)
+        output = self._stderr.read().decode(errors="replace").strip()
+        self._kill()
+        if status < 0:
+            return Refusal("crash", (f"the compiler crashed ({signal.Signals(-status).name})\n{output}",))
+        last = output.splitlines()[-1] if output else "no message"
+        return Refusal("crash", (f"the compiler's process ended with status {status}: {last}\n{output}",))
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        if self._owner == os.getpid():
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+_worker = _Worker()
+atexit.register(_worker.close)
+
+
+# Reproducers.
+
+
+@dataclass
+class _Reproducer:
+    """A directory with the program, the command, and what went wrong.
+
+    It is written before compiling and removed afterwards, because a crash of the compiler takes the process along.
+    """
+
+    directory: Path | None
+
+    @classmethod
+    def write(cls, cache_directory: Path | None, key: str, text: str, target: Target) -> _Reproducer:
+        """Writes to ``crashes`` in the cache directory, or in the temporary directory where that is not writable."""
+        fallback = Path(tempfile.gettempdir()) / f"volta-{os.getuid()}"
+        for root in filter(None, (cache_directory, fallback)):
+            directory = root / "crashes" / f"{key[:16]}-{os.getpid()}"
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                reproducer = cls(directory)
+                reproducer._store(text, target, _LEVELS[0])
+                reproducer._prune()
+                return reproducer
+            except OSError as error:
+                log.debug("no reproducer in %s: %s", directory, error)
+        return cls(None)
+
+    def record(self, text: str, target: Target, level: str, refused: _Refused) -> None:
+        """Records a failure."""
+        if self.directory is None:
+            return
+        try:
+            self._store(text, target, level)
+            (self.directory / "error.txt").write_text("\n".join(refused.diagnostics) + "\n")
+        except OSError as error:
+            log.debug("incomplete reproducer %s: %s", self.directory, error)
+
+    def remove(self) -> None:
+        if self.directory is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _store(self, text: str, target: Target, level: str) -> None:
+        assert self.directory is not None
+        (self.directory / SOURCE_NAME).write_text(text)
+        command = shlex.join(["iree-compile", *target.flags(level), SOURCE_NAME, "-o", "module.vmfb"])
+        (self.directory / "command.txt").write_text(command + "\n")
+
+    def _prune(self) -> None:
+        """Keeps the newest reproducers."""
+        assert self.directory is not None
+        others = sorted(self.directory.parent.iterdir(), key=lambda d: d.stat().st_mtime, reverse=True)
+        for old in others[_MAX_REPRODUCERS:]:
+            shutil.rmtree(old, ignore_errors=True)

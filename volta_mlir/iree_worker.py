@@ -1,0 +1,174 @@
+"""The process that IREE's compiler runs in. The only module that imports ``iree.compiler``.
+
+Some programs crash the compiler, and a crash must not take the user's session, or a stack dump into their terminal.
+So ``iree_compiler`` starts this module as a process, once, and sends it requests: pickled tuples on standard input,
+pickled answers on standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from volta_mlir import stream
+
+SOURCE_NAME = "module.mlir"
+_ERROR = 2  # iree_compiler_diagnostic_severity_t
+_DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One program. ``kept`` are the donations that its text carries: function, argument index, result index.
+
+    ``schedule_only`` asks for the text of the schedule instead of a compiled module.
+    """
+
+    text: str
+    flags: tuple[str, ...]
+    kept: Mapping[str, Mapping[int, int]]
+    schedule_only: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """IREE reported failure. ``diagnostics`` are IREE's errors, each with its notes, as text."""
+
+    stage: str
+    diagnostics: tuple[str, ...]
+
+
+# The compiled module or the schedule's text; or donations that must be dropped first; or a refusal.
+Answer = bytes | list[stream.Hazard] | Refusal
+
+
+def handle(request: Request) -> Answer:
+    """Compiles one program."""
+    diagnostics: list[str] = []
+    try:
+        with _Invocation(request.text, request.flags, diagnostics) as invocation:
+            if request.schedule_only:
+                invocation.run_to("flow")
+                return str(invocation.scheduled()).encode()
+            if not any(request.kept.values()):
+                invocation.run_to("end")
+                return invocation.vmfb()
+            invocation.run_to("flow")
+            hazards = stream.find_hazards(invocation.scheduled(), request.kept)
+            if hazards:
+                return hazards
+            invocation.resume("flow")
+            return invocation.vmfb()
+    except _Refused as refused:
+        return Refusal(str(refused), tuple(diagnostics))
+
+
+class _Refused(Exception):
+    """Names the stage that failed."""
+
+
+class _Invocation:
+    """One program on its way through IREE's compiler. Use as a context manager; nothing survives it."""
+
+    def __init__(self, text: str, flags: tuple[str, ...], diagnostics: list[str]) -> None:
+        from iree.compiler import api
+
+        self._api = api
+        self._session = api.Session()
+        try:
+            self._session.set_flags(*flags)
+        except ValueError as error:
+            diagnostics.append(str(error))
+            raise _Refused("flags") from None
+        # The handler of the Python bindings is called without the interpreter lock, so the C API's is used.
+        self._callback = _DiagnosticCallback(
+            lambda severity, message, length, _: (
+                diagnostics.append(ctypes.string_at(message, length).decode(errors="replace"))
+                if severity == _ERROR
+                else None
+            )
+        )
+        self._source = api.Source.wrap_buffer(self._session, text.encode(), buffer_name=SOURCE_NAME)
+        self._invocation = self._new_invocation()
+        if not self._invocation.parse_source(self._source):
+            self.__exit__()
+            raise _Refused("parse")
+
+    def __enter__(self) -> _Invocation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._invocation.close()
+        self._session.close()
+
+    def run_to(self, phase: str) -> None:
+        """Runs from the current phase up to and including ``phase``."""
+        self._call("SetCompileToPhase", phase)
+        if not self._invocation.execute():
+            raise _Refused(f"compiling to {phase}")
+
+    def resume(self, phase: str) -> None:
+        """Runs from after ``phase`` to the end."""
+        self._call("SetCompileFromPhase", phase)
+        self.run_to("end")
+
+    def scheduled(self) -> Any:
+        """The program as IREE will schedule it (``stream.async`` level), made from a copy of the ``flow`` level.
+
+        A copy, because these pipelines followed by the later ones are not quite IREE's full pipeline.
+        """
+        _ = self._session.context  # the bindings must own the context before a module is exported
+        module = self._invocation.export_module()
+        copy = module.clone()
+        self._invocation.import_module(module)
+        invocation = self._new_invocation()
+        invocation.import_module(copy)
+        for pipeline in ("iree-stream-tensor-transformation-pipeline", "iree-stream-async-transformation-pipeline"):
+            if not invocation.execute_text_pass_pipeline(pipeline):
+                raise _Refused(pipeline)
+        return copy
+
+    def vmfb(self) -> bytes:
+        with self._api.Output.open_membuffer() as output:
+            self._invocation.output_vm_bytecode(output)
+            return bytes(output.map_memory())
+
+    def _new_invocation(self) -> Any:
+        invocation = self._session.invocation()
+        enable = self._api.ctypes_dl._dylib.ireeCompilerInvocationEnableCallbackDiagnostics
+        enable.restype, enable.argtypes = None, [ctypes.c_void_p, ctypes.c_int, _DiagnosticCallback, ctypes.c_void_p]
+        enable(invocation._inv_p, 0, self._callback, None)
+        return invocation
+
+    def _call(self, function: str, argument: str) -> None:
+        # The Python wrapper lacks these functions of the C API.
+        call = getattr(self._api.ctypes_dl._dylib, "ireeCompilerInvocation" + function)
+        call.restype, call.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p]
+        call(self._invocation._inv_p, argument.encode())
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until the other side closes the pipe."""
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        pickle.dump(handle(request), answers)
+        answers.flush()
+
+
+def main() -> None:
+    """Entry point of the worker process."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the compiler prints must not get between the answers
+    import iree.compiler.api  # noqa: F401  loads the library while the first program is still being traced
+
+    serve(sys.stdin.buffer, answers)
+    sys.stdout.flush()
+    os._exit(0)  # nobody reads what the bindings have to say about their leaks

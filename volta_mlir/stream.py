@@ -1,0 +1,383 @@
+"""Reads IREE's schedule: the ``stream.async`` level, where every write to a buffer makes a new SSA value.
+
+``find_hazards`` answers whether a donated argument is safe to overwrite. IREE stores a result in the argument's
+buffer without asking whether somebody still has to read the old contents, and the order of the program's text says
+nothing, because fusion moves the update into an earlier dispatch. At this level it can be decided: the old contents
+are one SSA value, the update is an operation whose result is *tied* to it, and concurrency is explicit regions.
+
+Operations come from MLIR's Python bindings but are only walked here, so this module imports no binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+# Operations whose first operand is the buffer that their result is stored in. The others name it in `tied_operands`.
+_WRITES_FIRST_OPERAND = {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
+# Operations that only read their operands, whatever the region they are in.
+_READERS = {
+    "stream.async.clone",
+    "stream.async.dispatch",
+    "stream.async.load",
+    "stream.async.slice",
+    "stream.async.transfer",
+    "stream.tensor.export",
+} | _WRITES_FIRST_OPERAND
+_REGION_OPS = {"stream.async.execute", "stream.async.concurrent"}
+_IGNORED = {"hal.buffer_view.assert", "stream.resource.size"}
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Why overwriting one donated argument would change the program's results.
+
+    ``reader`` and ``writer`` name dispatches, or operations where there is no dispatch.
+    """
+
+    function: str
+    argument: int
+    reader: str
+    writer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"@{self.function} argument {self.argument}: {self.reader} {self.reason} {self.writer}"
+
+
+def find_hazards(module: Any, donations: Mapping[str, Mapping[int, int]]) -> list[Hazard]:
+    """Returns one hazard for each donated argument that some operation reads too late.
+
+    Args:
+        module: the ``builtin.module`` operation after ``iree-stream-async-transformation-pipeline``.
+        donations: for each function, argument index to result index.
+    """
+    program = _Program(module)
+    found = []
+    for function, pairs in donations.items():
+        for argument in pairs:
+            hazard = _check_argument(program, function, argument)
+            if hazard is not None:
+                found.append(hazard)
+    return found
+
+
+@dataclass(eq=False)
+class _Version:
+    """The contents of a donated buffer between two writes."""
+
+    previous: _Version | None
+    writer: Any = None
+    readers: list[tuple[Any, int]] | None = None  # operation, operand index
+
+    def __post_init__(self) -> None:
+        self.readers = []
+
+    def older(self) -> Iterator[_Version]:
+        version: _Version | None = self
+        while version is not None:
+            yield version
+            version = version.previous
+
+
+def _check_argument(program: _Program, function: str, argument: int) -> Hazard | None:
+    def hazard(reader: str, writer: str, reason: str) -> Hazard:
+        return Hazard(function, argument, reader, writer, reason)
+
+    root = program.functions[function].regions[0].blocks[0].arguments[argument]
+    versions: list[_Version] = []
+    pending: list[tuple[Any, _Version]] = []
+    for use in root.uses:
+        name = use.owner.name
+        if name == "stream.tensor.import":
+            versions.append(_Version(None))
+            pending.append((use.owner.results[0], versions[-1]))
+        elif name not in _IGNORED:
+            return hazard(name, name, "uses the argument in a way that cannot be followed:")
+
+    while pending:
+        value, version = pending.pop()
+        for use in value.uses:
+            op, index = use.owner, use.operand_number
+            name = op.name
+            if name in _REGION_OPS:
+                pending.append((op.regions[0].blocks[0].arguments[index], version))
+            elif name == "stream.yield":
+                parent = _parent(op)
+                if parent.name not in _REGION_OPS:
+                    return hazard(parent.name, parent.name, "passes the buffer through control flow:")
+                pending.append((parent.results[index], version))
+            elif name == "stream.timepoint.await":
+                pending.append((op.results[index], version))
+            elif (result := _tied_result(op, index)) is not None:
+                versions.append(_Version(version, op))
+                pending.append((op.results[result], versions[-1]))
+            elif name in _READERS:
+                version.readers.append((op, index))
+            elif name not in _IGNORED:
+                return hazard(name, name, "passes the buffer through control flow:")
+
+    for version in versions:
+        writer = version.writer
+        if writer is None:
+            continue
+        for other in versions:
+            if other.writer is not None and other is not version and other.previous is version.previous:
+                return hazard(_describe(other.writer), _describe(writer), "overwrites the same contents as")
+        for old in version.previous.older():
+            for reader, operand in old.readers:
+                if reader == writer:
+                    if not program.reads_what_it_writes(reader, operand):
+                        return hazard(_describe(reader), _describe(writer), "reads other elements than it overwrites in")
+                elif not program.happens_before(reader, writer):
+                    return hazard(_describe(reader), _describe(writer), "may read after the update by")
+        if not program.updates_in_place(writer):
+            return hazard(_describe(writer), _describe(writer), "reads other elements than it overwrites in")
+    return None
+
+
+def _describe(op: Any) -> str:
+    if "entry_points" in op.attributes:
+        return "dispatch @" + list(op.attributes["entry_points"])[0].value[-1]
+    return op.name
+
+
+def _parent(op: Any) -> Any:
+    """The enclosing operation as a plain Operation, so that comparisons work."""
+    return op.operation.parent.operation
+
+
+def _segments(op: Any) -> list[int]:
+    return list(op.attributes["operandSegmentSizes"])
+
+
+def _resource_base(op: Any) -> int:
+    """The index of a dispatch's first argument: the workload comes before."""
+    return _segments(op)[0] if op.name == "stream.async.dispatch" else 0
+
+
+def _tied_result(op: Any, operand: int) -> int | None:
+    """The result that is stored in the buffer of this operand."""
+    if op.name in _WRITES_FIRST_OPERAND:
+        return 0 if operand == 0 else None
+    if "tied_operands" in op.attributes:
+        for result, tied in enumerate(op.attributes["tied_operands"]):
+            if tied.value >= 0 and tied.value + _resource_base(op) == operand:
+                return result
+    return None
+
+
+class _Program:
+    """Lookups over one module."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        return {op.attributes["sym_name"].value: op.operation for op in self._top_level("util.func")}
+
+    @cached_property
+    def _executables(self) -> dict[str, Any]:
+        return {op.attributes["sym_name"].value: op.operation for op in self._top_level("stream.executable")}
+
+    def _top_level(self, name: str) -> Iterator[Any]:
+        return (op for op in self._module.regions[0].blocks[0] if op.operation.name == name)
+
+    @cached_property
+    def _positions(self) -> dict[Any, int]:
+        """Position of every operation in its block, for functions only."""
+        positions: dict[Any, int] = {}
+
+        def visit(op: Any) -> None:
+            for region in op.regions:
+                for block in region.blocks:
+                    for index, child in enumerate(block):
+                        positions[child.operation] = index
+                        visit(child.operation)
+
+        for function in self.functions.values():
+            visit(function)
+        return positions
+
+    # Order of execution.
+
+    def happens_before(self, first: Any, second: Any) -> bool:
+        """Whether ``first`` has surely finished before ``second`` starts."""
+        above_second = {_parent(op): op for op in _ancestors(second)}
+        for op in _ancestors(first):
+            parent = _parent(op)
+            if parent not in above_second:
+                continue
+            other = above_second[parent]
+            if parent.name == "stream.async.execute":
+                return self._positions[op] < self._positions[other]  # commands of a region run one after the other
+            if parent.name == "util.func":
+                return op.block == other.block and self._awaits(op, other)
+            return False  # concurrent, or inside control flow
+        return False
+
+    def _awaits(self, first: Any, second: Any) -> bool:
+        """Whether ``second`` is submitted, or made to wait, until the region ``first`` has finished."""
+        if first.name != "stream.async.execute" or self._positions[first] >= self._positions[second]:
+            return False
+        roots = [second]
+        for op in first.block:  # a wait on the host orders everything that follows it
+            if op.operation.name == "stream.timepoint.await":
+                if self._positions[first] < self._positions[op.operation] < self._positions[second]:
+                    roots.append(op.operation)
+        seen: set[Any] = set()
+        while roots:
+            op = roots.pop()
+            for operand in op.operands:
+                if "timepoint" not in str(operand.type) or not hasattr(operand.owner, "name"):
+                    continue
+                owner = operand.owner.operation
+                if owner == first:
+                    return True
+                if owner not in seen:
+                    seen.add(owner)
+                    roots.append(owner)
+        return False
+
+    # What one dispatch does inside.
+
+    def updates_in_place(self, writer: Any) -> bool:
+        """Whether a dispatch that reads the buffer through the very binding it writes does so element by element."""
+        if writer.name != "stream.async.dispatch":
+            return True  # copies, fills and updates do not read what they overwrite
+        tied = [t.value for t in writer.attributes["tied_operands"]]
+        return all(self._bindings_agree(writer, t, t) for t in tied if t >= 0)
+
+    def reads_what_it_writes(self, dispatch: Any, operand: int) -> bool:
+        """Whether a dispatch that overwrites a buffer reads it only at the element that it is about to write."""
+        if dispatch.name != "stream.async.dispatch":
+            return False
+        base = _resource_base(dispatch)
+        buffer = dispatch.operands[operand]
+        reads = operand - base
+        tied = [t.value for t in dispatch.attributes["tied_operands"] if t.value >= 0]
+        writes = [t for t in tied if dispatch.operands[t + base] == buffer]
+        return all(
+            self._range(dispatch, reads) == self._range(dispatch, write) and self._bindings_agree(dispatch, reads, write)
+            for write in writes
+        )
+
+    @staticmethod
+    def _range(dispatch: Any, argument: int) -> tuple[Any, Any]:
+        """Offset and end of a resource argument. Segments: workload, arguments, sizes, offsets, ends, lengths, …"""
+        segments = _segments(dispatch)
+        base = segments[0]
+        resources = [
+            i for i in range(segments[1]) if "stream.resource" in str(dispatch.operands[base + i].type)
+        ]
+        position = resources.index(argument)
+        offsets = sum(segments[:3])
+        ends = sum(segments[:4])
+        return dispatch.operands[offsets + position], dispatch.operands[ends + position]
+
+    def _bindings_agree(self, dispatch: Any, read: int, write: int) -> bool:
+        return all(
+            _reads_only_overwritten_elements(function, read, write) for function in self._entry_points(dispatch)
+        )
+
+    def _entry_points(self, dispatch: Any) -> Iterator[Any]:
+        for symbol in dispatch.attributes["entry_points"]:
+            executable, export = symbol.value
+            body = self._executables[executable].regions[0].blocks[0]
+            functions = {}
+            target = None
+            for op in body:
+                if op.operation.name == "stream.executable.export" and op.attributes["sym_name"].value == export:
+                    target = op.attributes["function_ref"].value
+                elif op.operation.name == "builtin.module":
+                    for function in op.operation.regions[0].blocks[0]:
+                        functions[function.attributes["sym_name"].value] = function.operation
+            yield functions[target]
+
+
+def _ancestors(op: Any) -> Iterator[Any]:
+    """The operation and those around it, up to the one whose parent is the function."""
+    op = op.operation
+    while op.name != "util.func":
+        yield op
+        op = _parent(op)
+
+
+def _reads_only_overwritten_elements(function: Any, read: int, write: int) -> bool:
+    """Whether each element read through one binding is used only for the same element of the other.
+
+    The rule is narrow on purpose. Workgroups run in any order and code generation may compute a producer again for
+    each consumer, so a value that was read may have one use, and every step from it to the store must map element to
+    element: an all-parallel ``linalg.generic`` with the same permutation for operand and result, or the initial value
+    of an operation that accumulates in place. Everything else counts as unsafe.
+    """
+    block = function.regions[0].blocks[0]
+    loads = _accesses(block.arguments[read], "iree_tensor_ext.dispatch.tensor.load")
+    stores = _accesses(block.arguments[write], "iree_tensor_ext.dispatch.tensor.store")
+    if loads is None or stores is None:
+        return False
+    if not loads:
+        return True
+    if len(loads) != 1 or len(stores) != 1:
+        return False
+    load, store = loads[0], stores[0]
+    if _slice(load, 1) != _slice(store, 2):
+        return False
+    return _flows_elementwise(load.results[0], store)
+
+
+def _accesses(binding: Any, kind: str) -> list[Any] | None:
+    """Loads or stores through a binding; None where it is used in some other way."""
+    found = []
+    for use in binding.uses:
+        if use.owner.name != "stream.binding.subspan":
+            return None
+        for access in use.owner.results[0].uses:
+            name = access.owner.name
+            if name == kind:
+                found.append(access.owner)
+            elif not name.startswith("iree_tensor_ext.dispatch.tensor."):
+                return None
+    return found
+
+
+def _slice(access: Any, tensors: int) -> tuple[Any, ...]:
+    """What identifies the elements of a load or a store: subspan offset, shape of the whole, slice."""
+    source = access.operands[tensors - 1]
+    whole = str(source.type).partition(":")[2]
+    statics = tuple(tuple(access.attributes[f"static_{part}"]) for part in ("offsets", "sizes", "strides"))
+    return (source.owner.operation.operands[1], whole, statics, tuple(access.operands)[tensors:])
+
+
+def _flows_elementwise(value: Any, store: Any) -> bool:
+    uses = list(value.uses)
+    if len(uses) != 1:
+        return False
+    op, index = uses[0].owner, uses[0].operand_number
+    if op == store:
+        return True
+    if op.name == "tensor.insert_slice":  # only the inserted slice is written
+        return index == 1 and _flows_elementwise(op.results[0], store)
+    if not op.name.startswith("linalg.") or "operandSegmentSizes" not in op.attributes:
+        return False
+    inputs = _segments(op)[0]
+    if index >= inputs:  # the initial value: read, updated and written at the same place
+        return _flows_elementwise(op.results[index - inputs], store)
+    if op.name != "linalg.generic" or any("parallel" not in str(i) for i in op.attributes["iterator_types"]):
+        return False
+    maps = [m.value for m in op.attributes["indexing_maps"]]
+    if not maps[index].is_permutation:
+        return False
+    for number, result in enumerate(op.results):
+        if _flows_elementwise(result, store):
+            # Values that leave by other results are computed in the same loop, as long as nobody fuses them elsewhere.
+            others = [r for i, r in enumerate(op.results) if i != number]
+            return maps[inputs + number] == maps[index] and all(_only_stored(r) for r in others)
+    return False
+
+
+def _only_stored(value: Any) -> bool:
+    return all(use.owner.name == "iree_tensor_ext.dispatch.tensor.store" for use in value.uses)
