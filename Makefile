@@ -1,0 +1,71 @@
+# Every target sets up what it needs: a virtual environment with the exact versions of constraints.txt.
+# .venv/installed-<extra> says that the extra of that name is installed as pyproject.toml and constraints.txt have it now.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The interpreter that makes the environment: the first one that is new enough. `make PYTHON=… test` names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/installed-demo  ## Train a classifier of handwritten digits and run the compiled file with IREE alone
+	$(BIN)/python -m volta_mlir.tools.demo
+
+.PHONY: test
+test: lint lit pytest  ## Check everything that has to hold before a change lands
+
+.PHONY: test-full
+test-full: lint lit  ## Check the same on the whole grid of cases (takes hours)
+	$(BIN)/pytest -n $(JOBS) -m ""
+
+.PHONY: pytest
+pytest: $(VENV)/installed-test  ## Run the Python tests with coverage
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term
+
+.PHONY: lit
+lit: $(VENV)/installed-test  ## Run the lit tests
+	$(BIN)/lit -j $(JOBS) lit_tests
+
+.PHONY: lint
+lint: $(VENV)/installed-test typecheck  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy finds packages by their path, and three of ours lie outside volta_mlir/: check a tree in which they are linked.
+.PHONY: typecheck
+typecheck: $(VENV)/installed-test  ## Check types
+	@rm -rf build/mypy && mkdir -p build/mypy/volta_mlir
+	@ln -s $(CURDIR)/volta_mlir/* $(CURDIR)/dialects $(CURDIR)/passes $(CURDIR)/tools build/mypy/volta_mlir
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/installed-test  ## Reformat the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/installed-bench  ## Compare with PyTorch and JAX, and write docs/benchmarks.md
+	$(BIN)/python -m volta_mlir.tools.bench
+
+.PHONY: docs
+docs: $(VENV)/installed-test  ## Write the reference of operations and passes under docs/
+	$(BIN)/python -m volta_mlir.tools.docs
+
+.PHONY: clean
+clean:  ## Remove what the other targets made, the environment included
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Volta needs Python 3.11 or newer; name one with make PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@touch $@
