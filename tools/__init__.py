@@ -1,0 +1,1 @@
+"""Command-line tools, each in a module of its own."""
