@@ -39,7 +39,6 @@ PASSES: dict[str, type[Pass]] = {}
 UPSTREAM_PASSES = {
     "canonicalize": "Fold constants and apply every op's canonical rewrites",
     "cse": "Merge identical operations without side effects",
-    "inline": "Inline calls",
     "linalg-fuse-elementwise-ops": "Fuse elementwise linalg operations on tensors",
     "loop-invariant-code-motion": "Move loop-invariant operations out of loops",
     "remove-dead-values": "Remove operands, results and functions that nothing uses",
