@@ -1,0 +1,266 @@
+"""The volta dialect, and what it takes to be one of its ops.
+
+An op is one class. Its annotations are its operands, results and attributes, from which the IRDL definition, the
+builder and the verifier follow; its methods are its *facets*:
+
+``infer``       result specs from operand specs and attributes; the verifier recomputes and compares them
+``reference``   an independent numpy formula; the eager interpreter and every test run it
+``tangent``     how tangents flow, written with linear ops (derived for linear ops, and from ``partials`` for elementwise)
+``transpose``   for linear ops only: cotangents of the operands from the cotangent of the result
+``batch``       the op over one more leading axis
+``lower``       the default lowering to linalg, tensor, arith and math
+``cost``        floating-point operations and bytes moved
+
+Families (elementwise, movement, reduction, …) implement the facets that their members share, so that a member is
+a few lines. A facet that is missing raises :class:`FacetError` with the class, the facet and what needed it.
+
+IRDL binds one constraint variable to a variadic group, so that all members of a group must have one type. Volta's
+ops therefore have a fixed number of operands, and calls, which are variadic and mixed, are ``func.call``.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from volta_mlir import trace
+from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.errors import DTypeError, ShapeError, VoltaError
+from volta_mlir.mlir import context, dtype_of, element_type, ext, ir, spec_of
+
+Operand = ext.Operand[Any]
+Result = ext.Result[Any]
+
+
+class Volta(ext.Dialect, name="volta"):
+    """The dialect. Loading it (see :func:`volta_mlir.mlir.context`) registers every op in :data:`OPS`."""
+
+
+class FacetError(VoltaError):
+    """An op was asked for a facet that its class does not implement."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one execution of an op costs: floating-point operations, and bytes read and written."""
+
+    flops: int
+    bytes: int
+
+
+#: Every op by its mnemonic (``"add"`` for ``volta.add``), in the order of definition.
+OPS: dict[str, type["Op"]] = {}
+
+
+def _encode_array(array: np.ndarray) -> Any:
+    array = np.ascontiguousarray(array).reshape(np.shape(array))
+    with context(), ir.Location.unknown():
+        type_ = ir.RankedTensorType.get(array.shape, element_type(array.dtype))
+        if array.size == 0:
+            return ir.Attribute.parse(f"dense<> : {type_}")
+        return ir.DenseElementsAttr.get(array, type=type_)
+
+
+def _decode_array(attr: Any) -> np.ndarray:
+    spec = spec_of(attr.type)
+    if spec.dtype.name == "bfloat16":  # numpy's buffer protocol has no bfloat16
+        values = [float(v) for v in ir.DenseFPElementsAttr(attr)]
+        return np.array(values, np.float32).astype(spec.dtype).reshape(spec.shape)
+    return np.array(attr, dtype=spec.dtype).reshape(spec.shape)
+
+
+# Python type of an attribute -> (to MLIR, from MLIR).
+_CODECS: dict[Any, tuple[Any, Any]] = {
+    int: (lambda v: ir.IntegerAttr.get(ir.IntegerType.get_signless(64, context()), int(v)), lambda a: ir.IntegerAttr(a).value),
+    float: (lambda v: ir.FloatAttr.get_f64(float(v), context=context()), lambda a: ir.FloatAttr(a).value),
+    bool: (lambda v: ir.BoolAttr.get(bool(v), context=context()), lambda a: ir.BoolAttr(a).value),
+    str: (lambda v: ir.StringAttr.get(v, context=context()), lambda a: ir.StringAttr(a).value),
+    tuple[int, ...]: (
+        lambda v: ir.DenseI64ArrayAttr.get([int(i) for i in v], context=context()),
+        lambda a: tuple(ir.DenseI64ArrayAttr(a)),
+    ),
+    np.dtype: (lambda v: ir.TypeAttr.get(element_type(v), context=context()), lambda a: dtype_of(ir.TypeAttr(a).value)),
+    np.ndarray: (_encode_array, lambda a: _decode_array(ir.DenseElementsAttr(a))),
+}
+
+
+class Op(Volta.Operation):
+    """Base of every volta op; see the module's docstring for the facets.
+
+    A subclass with ``name=`` is an op and joins :data:`OPS`; one without is a family. Annotations declare, in this
+    order, operands (``Operand``), results (``Result``) and attributes (one of the Python types ``int``, ``float``,
+    ``bool``, ``str``, ``tuple[int, ...]``, ``np.dtype``, ``np.ndarray``); a family's come before its members'.
+    """
+
+    #: Attribute names and their Python types, in order. (Not annotated: ext takes annotations for fields.)
+    attribute_types = {}  # type: dict[str, Any]
+    mnemonic = ""
+
+    #: "jointly" for an op linear in its operands together (a sum, a concatenation), "separately" for one linear in
+    #: each with the others fixed (a product); None for any other. A linear op writes ``transpose`` and no tangent.
+    linear = None  # type: str | None
+    #: The operands in which a linear op is linear; None: all.
+    linear_operands = None  # type: tuple[int, ...] | None
+    #: False where a float result carries no derivative (a step function): the tangent is zero.
+    differentiable = True
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        own = {key: type_ for key, type_ in cls.__annotations__.items() if type_ in _CODECS}
+        cls.attribute_types = {**cls.attribute_types, **own}
+        for key in own:
+            cls.__annotations__[key] = Any
+        super().__init_subclass__(name=name, traits=[ext.Pure] if name else None, **kwargs)
+        for key in own:
+            # ext's generated property gives the raw attribute; ours gives the Python value.
+            setattr(cls, key, property(lambda self, key=key: self.attribute_values()[key]))
+        if name:
+            cls.mnemonic = name
+            OPS[name] = cls
+
+    # -- construction and access -------------------------------------------------------------------------------
+
+    @classmethod
+    def apply(cls, *operands: Any, **attributes: Any) -> Any:
+        """Emits the op at the current trace or pass, or evaluates its reference where there is neither.
+
+        Operands are Tensors; the result is a Tensor, or a tuple of them for an op with several results.
+        """
+        return trace.bind(cls, operands, attributes)
+
+    @classmethod
+    def encode(cls, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Python attribute values as MLIR attributes."""
+        if attributes.keys() != cls.attribute_types.keys():
+            raise TypeError(
+                f"volta.{cls.mnemonic} takes the attributes {sorted(cls.attribute_types)}, got {sorted(attributes)}"
+            )
+        return {key: _CODECS[cls.attribute_types[key]][0](value) for key, value in attributes.items()}
+
+    def attribute_values(self) -> dict[str, Any]:
+        """This operation's attributes as Python values."""
+        raw = self.operation.attributes
+        return {key: _CODECS[type_][1](raw[key]) for key, type_ in self.attribute_types.items()}
+
+    @classmethod
+    def infer_all(cls, *specs: TensorSpec, **attributes: Any) -> tuple[TensorSpec, ...]:
+        """:meth:`infer` with the result always a tuple."""
+        inferred = cls.infer(*specs, **attributes)
+        return inferred if isinstance(inferred, tuple) else (inferred,)
+
+    @classmethod
+    def evaluate(cls, arrays: Sequence[np.ndarray], attributes: dict[str, Any]) -> tuple[np.ndarray, ...]:
+        """:meth:`reference` on arrays, held to the inferred specs. NumPy's floating-point warnings are silent:
+        infinities and NaN are ordinary results here."""
+        expected = cls.infer_all(*(TensorSpec(a.shape, a.dtype) for a in arrays), **attributes)
+        with np.errstate(all="ignore"):
+            outs = cls.reference(*arrays, **attributes)
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        arrays = tuple(np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outs, expected, strict=True))
+        for out, spec in zip(arrays, expected, strict=True):
+            if out.shape != spec.shape:
+                raise ShapeError(f"volta.{cls.mnemonic}: reference gives shape {out.shape}, infer gives {spec}")
+        return arrays
+
+    @staticmethod
+    def verify_invariants(op: Any) -> bool:
+        """The verifier: operand and attribute kinds, then the results against :meth:`infer`."""
+        view = op.operation.opview
+        try:
+            operands = [spec_of(v.type) for v in view.operation.operands]
+            actual = [r.type for r in view.operation.results]
+            inferred = view.infer_all(*operands, **view.attribute_values())
+            if [spec_of(t) for t in actual] != list(inferred):
+                raise ShapeError(f"inferred {', '.join(map(str, inferred))}, but the result is {', '.join(map(str, actual))}")
+        except (VoltaError, TypeError, ValueError, KeyError) as error:
+            view.location.emit_error(f"'volta.{view.mnemonic}' {error}")
+            return False
+        return True
+
+    # -- facets ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def infer(cls, *specs: TensorSpec, **attributes: Any) -> TensorSpec | tuple[TensorSpec, ...]:
+        raise cls.missing("infer", "building the op")
+
+    @staticmethod
+    def reference(*arrays: np.ndarray, **attributes: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+        raise FacetError("an op's class lacks the facet 'reference'")
+
+    @classmethod
+    def tangent(cls, primals: Sequence[Any], tangents: Sequence[Any], outs: Sequence[Any], **attributes: Any) -> Any:
+        """Tangents of the results: a Tensor, or a tuple with None for a zero tangent.
+
+        ``tangents[i]`` is None where operand ``i`` is not differentiated; at least one is not. Tangents may only be
+        used by linear ops, linearly. Linear ops and those that are not differentiable inherit this one.
+        """
+        if not cls.differentiable:
+            return (None,) * len(outs)
+        if cls.linear is None:
+            raise cls.missing("tangent", "differentiation")
+        linear = range(len(primals)) if cls.linear_operands is None else cls.linear_operands
+        active = [i for i in linear if tangents[i] is not None]
+        if not active:
+            return (None,) * len(outs)
+        if cls.linear == "separately":
+            terms = [cls.apply(*(tangents[j] if j == i else x for j, x in enumerate(primals)), **attributes) for i in active]
+            return functools.reduce(operator.add, terms)
+        operands = list(primals)
+        for i in linear:
+            operands[i] = tangents[i] if tangents[i] is not None else trace.zeros(primals[i].spec)
+        return cls.apply(*operands, **attributes)
+
+    @classmethod
+    def transpose(cls, cotangent: Any, operands: Sequence[Any], **attributes: Any) -> Sequence[Any]:
+        """Cotangents of the operands (None for none) from the result's.
+
+        ``operands[i]`` is a TensorSpec where the op is linear in it and its cotangent is wanted, else a Tensor.
+        """
+        raise cls.missing("transpose", "reverse-mode differentiation")
+
+    @classmethod
+    def batch(cls, operands: Sequence[Any], batched: Sequence[bool], **attributes: Any) -> Any:
+        """The op over a leading axis, which operand ``i`` has where ``batched[i]``; every result must have it."""
+        raise cls.missing("batch", "vmap")
+
+    @classmethod
+    def lower(cls, b: Any, op: "Op", *operands: Any) -> Any:
+        """Emits the op in upstream dialects; ``b`` is a :class:`volta_mlir.dialects.lowering.Lowering` builder,
+        operands are signless MLIR values; returns a value, or a tuple of them."""
+        raise cls.missing("lower", "convert-volta-to-linalg")
+
+    @classmethod
+    def flops(cls, operands: Sequence[TensorSpec], results: Sequence[TensorSpec], **attributes: Any) -> int:
+        """Floating-point (or integer arithmetic) operations of one execution."""
+        raise cls.missing("flops", "the cost model")
+
+    @classmethod
+    def cost(cls, operands: Sequence[TensorSpec], results: Sequence[TensorSpec], **attributes: Any) -> Cost:
+        """Operations, and the bytes of operands and results, each touched once."""
+        moved = sum(s.nbytes for s in operands) + sum(s.nbytes for s in results)
+        return Cost(cls.flops(operands, results, **attributes), moved)
+
+    @classmethod
+    def missing(cls, facet: str, wanted_by: str) -> FacetError:
+        return FacetError(f"volta.{cls.mnemonic}: {wanted_by} needs {cls.__name__}.{facet}, which is not defined")
+
+
+def normalize_axis(axis: int, rank: int, what: str) -> int:
+    """``axis`` counted from the front; raises ShapeError where the rank has no such axis."""
+    if not -rank <= axis < rank:
+        raise ShapeError(f"{what}: axis {axis} is out of range for rank {rank}")
+    return axis % rank if rank else axis
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ShapeError with ``message`` unless ``condition``; for use in ``infer``."""
+    if not condition:
+        raise ShapeError(message)
+
+
+def require_float(spec: TensorSpec, mnemonic: str) -> None:
+    """Raises DTypeError unless ``spec`` is of a floating-point dtype."""
+    if not is_float(spec.dtype):
+        raise DTypeError(f"volta.{mnemonic} takes floating-point tensors, got {spec}")

@@ -1,0 +1,278 @@
+"""The builder that ops' ``lower`` facets use: linalg.generic and friends at the current insertion point.
+
+Below volta every integer is signless, so an op takes signedness from its own volta types and picks the operation
+(``arith.divui`` or ``arith.divsi``). Scalars inside a body are MLIR values of the signless element type.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from volta_mlir.dtypes import TensorSpec, is_float, is_unsigned
+from volta_mlir.mlir import arith, context, ir, linalg, signless_element_type, signless_tensor_type, tensor
+
+#: How an operand is indexed by the loops of a generic: one entry per axis of the operand, a loop number each.
+Map = Sequence[int]
+
+
+@lru_cache(maxsize=4096)
+def _map_attr(loops: int, results: tuple[int, ...]) -> Any:
+    with context():
+        exprs = [ir.AffineDimExpr.get(r) for r in results]
+        return ir.AffineMapAttr.get(ir.AffineMap.get(loops, 0, exprs))
+
+
+@lru_cache(maxsize=256)
+def _iterator_attr(kinds: tuple[str, ...]) -> Any:
+    with context():
+        return ir.ArrayAttr.get([ir.Attribute.parse(f"#linalg.iterator_type<{k}>") for k in kinds])
+
+
+def _reassociation(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[list[int], list[int]]] | None:
+    """Groups of adjacent source and target axes with equal products, each with one axis on one side at least.
+
+    None where there is no such grouping (``(2, 3)`` to ``(3, 2)``).
+    """
+    if not source or not target:
+        return None
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(source) and j < len(target):
+        left, right = [i], [j]
+        size_left, size_right = source[i], target[j]
+        while size_left != size_right:
+            if size_left < size_right:
+                i += 1
+                if i == len(source):
+                    return None
+                left.append(i)
+                size_left *= source[i]
+            else:
+                j += 1
+                if j == len(target):
+                    return None
+                right.append(j)
+                size_right *= target[j]
+        groups.append((left, right))
+        i, j = i + 1, j + 1
+    for rest in range(i, len(source)):  # what is left over has extent 1
+        groups[-1][0].append(rest)
+    for rest in range(j, len(target)):
+        groups[-1][1].append(rest)
+    if any(len(left) > 1 and len(right) > 1 for left, right in groups):
+        return None
+    return groups
+
+
+class Lowering:
+    """Emits upstream ops at the current insertion point and location (the conversion pass sets both)."""
+
+    # -- tensors -----------------------------------------------------------------------------------------------
+
+    def empty(self, spec: TensorSpec) -> Any:
+        """A tensor with undefined contents, to be written by a structured op."""
+        return tensor.empty(spec.shape, signless_element_type(spec.dtype))
+
+    def splat(self, value: Any, spec: TensorSpec) -> Any:
+        """A constant tensor with every element ``value`` (a number or a rank-0 array)."""
+        array = np.asarray(value, spec.dtype)
+        if is_unsigned(spec.dtype):
+            array = array.view(spec.dtype.name[1:])
+        type_ = signless_tensor_type(spec)
+        if spec.size == 0:
+            return self.empty(spec)
+        attr = ir.DenseElementsAttr.get_splat(type_, self._scalar_attr(array))
+        return arith.constant(type_, attr)
+
+    def dense(self, array: np.ndarray, spec: TensorSpec) -> Any:
+        """A constant tensor; ``array`` holds signless bits of ``spec``'s dtype."""
+        type_ = signless_tensor_type(spec)
+        if spec.size == 0:
+            return self.empty(spec)
+        return arith.constant(type_, ir.DenseElementsAttr.get(np.ascontiguousarray(array).reshape(spec.shape), type=type_))
+
+    def filled(self, scalar: Any, spec: TensorSpec) -> Any:
+        """A tensor filled by ``linalg.fill`` from a scalar value; the initial value of reductions."""
+        return linalg.fill(scalar, outs=[self.empty(spec)])
+
+    def generic(
+        self,
+        inputs: Sequence[Any],
+        input_maps: Sequence[Map],
+        outputs: Sequence[Any],
+        output_maps: Sequence[Map],
+        iterators: Sequence[str],
+        body: Callable[..., Any],
+    ) -> tuple[Any, ...]:
+        """One ``linalg.generic``.
+
+        Args:
+            inputs, outputs: tensors; outputs are also the initial values.
+            input_maps, output_maps: for each tensor, the loop number that indexes each of its axes.
+            iterators: "parallel" or "reduction" per loop.
+            body: takes one scalar per input and per output, returns one scalar per output (a value or a tuple).
+
+        Returns:
+            The results, one per output.
+        """
+        loops = len(iterators)
+        maps = ir.ArrayAttr.get([_map_attr(loops, tuple(m)) for m in (*input_maps, *output_maps)])
+        op = ir.Operation.create(
+            "linalg.generic",
+            results=[o.type for o in outputs],
+            operands=[*inputs, *outputs],
+            attributes={
+                "indexing_maps": maps,
+                "iterator_types": _iterator_attr(tuple(iterators)),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(inputs), len(outputs)]),
+            },
+            regions=1,
+        )
+        elements = [v.type.element_type for v in (*inputs, *outputs)]
+        block = op.regions[0].blocks.append(*elements)
+        with ir.InsertionPoint(block):
+            yielded = body(*block.arguments)
+            linalg.yield_(list(yielded) if isinstance(yielded, tuple | list) else [yielded])
+        return tuple(op.results)
+
+    def elementwise(self, spec: TensorSpec, inputs: Sequence[Any], body: Callable[..., Any]) -> Any:
+        """A tensor of ``spec`` computed element by element from inputs of the same shape."""
+        identity = range(spec.rank)
+        return self.generic(
+            inputs,
+            [identity] * len(inputs),
+            [self.empty(spec)],
+            [identity],
+            ["parallel"] * spec.rank,
+            lambda *args: body(*args[:-1]),
+        )[0]
+
+    def transpose(self, x: Any, spec: TensorSpec, permutation: Sequence[int]) -> Any:
+        """``x`` (of ``spec``) with result axis ``i`` taken from axis ``permutation[i]``."""
+        out = spec.with_shape(tuple(spec.shape[p] for p in permutation))
+        if list(permutation) == list(range(spec.rank)):
+            return x
+        loops = range(spec.rank)
+        source = [list(permutation).index(axis) for axis in loops]
+        return self.generic([x], [source], [self.empty(out)], [loops], ["parallel"] * spec.rank, lambda v, _: v)[0]
+
+    def reshape(self, x: Any, out: TensorSpec) -> Any:
+        """The elements of ``x`` in row-major order under ``out``'s shape, as collapse_shape and expand_shape."""
+        source = tuple(x.type.shape)
+        if source == out.shape:
+            return x
+        if out.size == 0:
+            return self.empty(out)
+        if not out.shape:
+            return self._collapse(x, [])
+        groups = _reassociation(source, out.shape)
+        if groups is None:  # no common refinement of axes: go through one flat axis
+            x = self._collapse(x, [list(range(len(source)))]) if len(source) != 1 else x
+            return self._expand(x, [list(range(len(out.shape)))], out)
+        collapse = [left for left, _ in groups]
+        expand, axis = [], 0
+        for _, right in groups:
+            expand.append(list(range(axis, axis + len(right))))
+            axis += len(right)
+        if any(len(g) != 1 for g in collapse):
+            x = self._collapse(x, collapse)
+        if any(len(g) != 1 for g in expand):
+            x = self._expand(x, expand, out)
+        return x
+
+    def _collapse(self, x: Any, groups: list[list[int]]) -> Any:
+        source = x.type.shape
+        if not source:
+            return x
+        shape = [int(np.prod([source[a] for a in g], dtype=np.int64)) for g in groups]
+        return tensor.collapse_shape(ir.RankedTensorType.get(shape, x.type.element_type), x, groups)
+
+    def _expand(self, x: Any, groups: list[list[int]], out: TensorSpec) -> Any:
+        if not x.type.shape:
+            groups = []
+        return tensor.expand_shape(signless_tensor_type(out), x, groups, [], out.shape)
+
+    # -- scalars -----------------------------------------------------------------------------------------------
+
+    def _scalar_attr(self, array: np.ndarray) -> Any:
+        element = signless_element_type(array.dtype)
+        if is_float(array.dtype):
+            return ir.FloatAttr.get(element, float(array))
+        if array.dtype == np.bool_:
+            return ir.BoolAttr.get(bool(array))
+        return ir.IntegerAttr.get(element, int(array))
+
+    def scalar(self, value: Any, dtype: np.dtype) -> Any:
+        """A constant scalar of ``dtype`` (Python number; unsigned values wrap to their bits)."""
+        array = np.asarray(value, dtype)
+        if is_unsigned(dtype):
+            array = array.view(dtype.name[1:])
+        return arith.constant(signless_element_type(dtype), self._scalar_attr(array))
+
+    def index(self, loop: int) -> Any:
+        """The current value of a loop, as an ``index``; inside a body."""
+        return linalg.index(loop)
+
+    def convert_index(self, index: Any, dtype: np.dtype) -> Any:
+        """An ``index`` as a scalar of ``dtype``."""
+        i64 = ir.IntegerType.get_signless(64)
+        value = arith.index_cast(i64, index)
+        return self.convert(value, np.dtype("int64"), dtype)
+
+    def to_index(self, scalar: Any, dtype: np.dtype) -> Any:
+        """An integer scalar of ``dtype`` as an ``index``."""
+        cast = arith.index_castui if is_unsigned(dtype) else arith.index_cast
+        return cast(ir.IndexType.get(), scalar)
+
+    def convert(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
+        """A scalar converted between dtypes with volta.convert's semantics: float to integer truncates, saturates
+        and takes NaN to 0; to bool is ``!= 0``; integers wrap."""
+        if source == target:
+            return x
+        element = signless_element_type(target)
+        if target == np.bool_:
+            zero = self.scalar(0, source)
+            if is_float(source):
+                return arith.cmpf(arith.CmpFPredicate.UNE, x, zero)
+            return arith.cmpi(arith.CmpIPredicate.ne, x, zero)
+        if is_float(source):
+            if is_float(target):
+                return self._convert_float(x, source, target)
+            return self._float_to_int(x, source, target)
+        unsigned = is_unsigned(source) or source == np.bool_
+        if is_float(target):
+            return (arith.uitofp if unsigned else arith.sitofp)(element, x)
+        source_bits = 1 if source == np.bool_ else 8 * source.itemsize
+        target_bits = 8 * target.itemsize
+        if source_bits < target_bits:
+            return (arith.extui if unsigned else arith.extsi)(element, x)
+        if source_bits > target_bits:
+            return arith.trunci(element, x)
+        return x
+
+    def _convert_float(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
+        element = signless_element_type(target)
+        if source.itemsize == target.itemsize:  # float16 and bfloat16 convert through float32
+            x = arith.extf(signless_element_type(np.dtype("float32")), x)
+            return arith.truncf(element, x)
+        return arith.extf(element, x) if source.itemsize < target.itemsize else arith.truncf(element, x)
+
+    def _float_to_int(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
+        # arith.fptosi and fptoui are undefined outside the target's range: compare first, select afterwards.
+        if source.itemsize < 4:
+            x = arith.extf(signless_element_type(np.dtype("float32")), x)
+            source = np.dtype("float32")
+        element = signless_element_type(target)
+        info = np.iinfo(target)
+        low = float(info.min)
+        high = float(2 ** (8 * target.itemsize - (0 if is_unsigned(target) else 1)))  # max + 1, exact in binary
+        too_low = arith.cmpf(arith.CmpFPredicate.OLT, x, self.scalar(low, source))
+        too_high = arith.cmpf(arith.CmpFPredicate.OGE, x, self.scalar(high, source))
+        nan = arith.cmpf(arith.CmpFPredicate.UNO, x, x)
+        unsafe = arith.ori(arith.ori(too_low, too_high), nan)
+        safe = arith.select(unsafe, self.scalar(0, source), x)
+        cast = (arith.fptoui if is_unsigned(target) else arith.fptosi)(element, safe)
+        clipped = arith.select(too_high, self.scalar(info.max, target), cast)
+        return arith.select(too_low, self.scalar(info.min, target), clipped)

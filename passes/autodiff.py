@@ -1,0 +1,261 @@
+"""volta-autodiff: defines ``volta.jvp`` and ``volta.vjp`` functions through one differentiation core.
+
+:func:`linearize` runs every op's ``tangent`` facet after the primal ops; what depends on the tangent arguments is a
+linear program over primal values. Forward mode is that function as it is. Reverse mode transposes the linear part,
+op by op, backwards. The parts of a tangent rule that do not depend on tangents (partial derivatives) are moved to
+where the backward pass first needs them, so that what has to be kept between the two are primal values.
+
+The design follows Frostig et al., "Decomposing reverse-mode automatic differentiation" (2021).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from volta_mlir import trace
+from volta_mlir.dialects.base import Op
+from volta_mlir.dtypes import is_float
+from volta_mlir.errors import CompileError
+from volta_mlir.mlir import func, ir, spec_of, tensor_type
+from volta_mlir.passes.derived import DERIVATIONS, clone_function, define, functions, kind_of, set_results
+from volta_mlir.passes.manager import Pass, option
+from volta_mlir.tensor import Tensor
+
+
+@dataclass
+class Autodiff(Pass, name="volta-autodiff"):
+    """Define volta.jvp and volta.vjp functions by differentiating their sources."""
+
+    split: bool = option(False, "make each vjp a forward @f.fwd that returns residuals and a backward @f.bwd")
+
+    def run(self, module: Any) -> None:
+        for function in functions(module):
+            kind = kind_of(function)
+            if kind in ("volta.jvp", "volta.vjp"):
+                name, wrt = function.sym_name.value, function.attributes.get("volta.wrt")
+                defined = define(module, function)
+                if self.split and kind == "volta.vjp":
+                    split(defined, name, len(defined.type.results) - len(ir.DenseI64ArrayAttr(wrt)))
+
+
+def _differentiated(declaration: Any, source: Any) -> list[int]:
+    """The argument numbers of ``volta.wrt``, checked."""
+    if "volta.wrt" not in declaration.attributes:
+        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=str(declaration.location))
+    wrt = list(ir.DenseI64ArrayAttr(declaration.attributes["volta.wrt"]))
+    for i in wrt:
+        if not 0 <= i < len(source.arguments) or not is_float(spec_of(source.arguments[i].type).dtype):
+            raise CompileError(
+                f"volta.wrt = {wrt}: argument {i} of @{source.sym_name.value} is not a floating-point tensor",
+                location=str(declaration.location),
+            )
+    return wrt
+
+
+# -- forward mode ------------------------------------------------------------------------------------------------
+
+
+def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    """Appends tangent arguments for the arguments ``wrt``, and the tangent program before the return.
+
+    Returns:
+        The ops of the tangent program in order, and the tangent of each returned value (None for zero).
+    """
+    block = function.entry_block
+    *primal_ops, terminator = block.operations
+    tangents: dict[Any, Tensor] = {}
+    ops: list[Any] = []
+    end = ir.InsertionPoint(terminator)
+    for i in wrt:
+        argument = block.arguments[i]
+        tangent = block.add_argument(argument.type, argument.location)
+        tangents[argument] = Tensor._traced(tangent, spec_of(argument.type), None)
+    for op in primal_ops:
+        given = [tangents.get(v) for v in op.operation.operands]
+        if not any(t is not None for t in given) or not _has_tangent(op):
+            continue
+        with trace.emitting(end, op.location) as emitter:
+            results = list(op.operation.results)
+            rule = type(op).tangent(
+                [emitter.wrap(v) for v in op.operation.operands],
+                given,
+                [emitter.wrap(r) for r in results],
+                **op.attribute_values(),
+            )
+        for result, tangent in zip(results, rule if isinstance(rule, tuple) else (rule,), strict=True):
+            if tangent is not None:
+                tangents[result] = tangent
+    operations = list(block.operations)
+    ops = operations[len(primal_ops) : -1]
+    return ops, [tangents[v]._value if v in tangents else None for v in terminator.operation.operands]
+
+
+def _has_tangent(op: Any) -> bool:
+    if not isinstance(op, Op):
+        raise CompileError(f"'{op.operation.name}' can't be differentiated", location=str(op.location))
+    return any(is_float(spec_of(r.type).dtype) for r in op.operation.results)
+
+
+def _float_values(values: Sequence[Any]) -> list[int]:
+    return [i for i, v in enumerate(values) if is_float(spec_of(v.type).dtype)]
+
+
+def _define_jvp(module: Any, declaration: Any, source: Any) -> Any:
+    """``(primals…, tangents of wrt…) -> (results…, tangents of the float results…)``"""
+    wrt = _differentiated(declaration, source)
+    function = clone_function(source, f"{source.sym_name.value}.jvp.body")
+    _, tangents = linearize(function, wrt)
+    *_, terminator = function.entry_block.operations
+    outs = list(terminator.operation.operands)
+    with trace.emitting(ir.InsertionPoint(terminator), terminator.location):
+        for i in _float_values(outs):
+            if tangents[i] is None:
+                tangents[i] = trace.zeros(spec_of(outs[i].type))._value
+    set_results(function, outs + [tangents[i] for i in _float_values(outs)])
+    return function
+
+
+# -- reverse mode ------------------------------------------------------------------------------------------------
+
+
+def _define_vjp(module: Any, declaration: Any, source: Any) -> Any:
+    """``(primals…, cotangents of the float results…) -> (results…, cotangents of wrt…)``"""
+    wrt = _differentiated(declaration, source)
+    function = clone_function(source, f"{source.sym_name.value}.vjp.body")
+    block = function.entry_block
+    primals = len(block.arguments)
+    program, tangents = linearize(function, wrt)
+    *_, terminator = block.operations
+    outs = list(terminator.operation.operands)
+
+    cotangents: dict[Any, Tensor] = {}
+
+    def accumulate(value: Any, cotangent: Tensor) -> None:
+        cotangents[value] = cotangents[value] + cotangent if value in cotangents else cotangent
+
+    end = ir.InsertionPoint(terminator)
+    with trace.emitting(end, terminator.location):
+        for i in _float_values(outs):
+            seed = block.add_argument(outs[i].type, terminator.location)
+            if tangents[i] is not None:
+                accumulate(tangents[i], Tensor._traced(seed, spec_of(seed.type), None))
+    linear_values = set(list(block.arguments)[primals : primals + len(wrt)])
+    linear_ops, residual_ops = [], {}
+    for op in program:
+        if any(v in linear_values for v in op.operation.operands):
+            linear_ops.append(op)
+            linear_values.update(op.operation.results)
+        else:
+            residual_ops.update((r, op) for r in op.operation.results)
+
+    def place(value: Any) -> None:
+        """Moves the op that computes a partial derivative, and what it needs, to the end of the block."""
+        op = residual_ops.pop(value, None)
+        if op is not None:
+            for r in op.operation.results:
+                residual_ops.pop(r, None)
+            for operand in op.operation.operands:
+                place(operand)
+            op.operation.move_before(terminator.operation)
+
+    for op in reversed(linear_ops):
+        results = [cotangents.pop(r, None) for r in op.operation.results]
+        if all(ct is None for ct in results):
+            continue
+        with trace.emitting(end, op.location) as emitter:
+            operands = []
+            for v in op.operation.operands:
+                if v in linear_values:
+                    operands.append(spec_of(v.type))
+                else:
+                    place(v)
+                    operands.append(emitter.wrap(v))
+            if len(results) == 1:
+                cotangent: Any = results[0]
+            else:
+                cotangent = tuple(
+                    trace.zeros(spec_of(r.type)) if ct is None else ct
+                    for r, ct in zip(op.operation.results, results, strict=True)
+                )
+            rule = type(op).transpose(cotangent, operands, **op.attribute_values())
+            for v, ct in zip(op.operation.operands, rule, strict=True):
+                if v in linear_values and ct is not None:
+                    accumulate(v, ct)
+    with trace.emitting(end, terminator.location):
+        tangent_arguments = list(block.arguments)[primals : primals + len(wrt)]
+        grads = [
+            cotangents[t]._value if t in cotangents else trace.zeros(spec_of(t.type))._value for t in tangent_arguments
+        ]
+    set_results(function, outs + grads)
+    for op in reversed(program):
+        if all(not list(r.uses) for r in op.operation.results):
+            op.operation.erase()
+    for _ in wrt:
+        block.erase_argument(primals)
+    set_results(function, outs + grads)
+    return function
+
+
+DERIVATIONS["volta.jvp"] = _define_jvp
+DERIVATIONS["volta.vjp"] = _define_vjp
+
+
+# -- forward and backward as functions of their own ------------------------------------------------------------
+
+
+def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
+    """Divides a vjp function into ``@name.fwd`` and ``@name.bwd``; the function itself then calls the two.
+
+    ``count`` is the number of the source's results. The forward has the primals for arguments and returns the results, then the residuals: the values that the
+    backward needs. The backward takes the residuals, then the cotangents.
+    """
+    block = function.entry_block
+    *ops, terminator = block.operations
+    outs_and_grads = list(terminator.operation.operands)
+    outs, grads = outs_and_grads[:count], outs_and_grads[count:]
+    seeds = list(block.arguments)[len(block.arguments) - len(_float_values(outs)) :]
+    primals = list(block.arguments)[: len(block.arguments) - len(seeds)]
+
+    needed = set(outs)
+    forward = []
+    for op in reversed(ops):
+        if any(r in needed for r in op.operation.results):
+            forward.append(op)
+            needed.update(op.operation.operands)
+    forward.reverse()
+    forward_values = {r for op in forward for r in op.operation.results} | set(primals)
+    kept = set(forward)
+    backward = [op for op in ops if op not in kept]
+    used = [v for op in backward for v in op.operation.operands] + grads
+    residuals = list(dict.fromkeys(v for v in used if v in forward_values))
+
+    fwd = _function_of(function, f"{name}.fwd", primals, forward, outs + residuals)
+    bwd = _function_of(function, f"{name}.bwd", residuals + seeds, backward, grads)
+    with terminator.location:
+        ip = ir.InsertionPoint(terminator)
+        first = func.CallOp(fwd.type.results, f"{name}.fwd", primals, ip=ip)
+        results = list(first.results)
+        second = func.CallOp(bwd.type.results, f"{name}.bwd", results[len(outs) :] + seeds, ip=ip)
+    set_results(function, results[: len(outs)] + list(second.results))
+    for op in reversed(ops):
+        op.operation.erase()
+    return fwd, bwd
+
+
+def _function_of(near: Any, name: str, arguments: list[Any], ops: list[Any], results: list[Any]) -> Any:
+    """A private function with copies of ``ops`` over ``arguments``."""
+    with near.location:
+        function = func.FuncOp(
+            name, ([v.type for v in arguments], [v.type for v in results]), visibility="private", ip=ir.InsertionPoint(near)
+        )
+        block = function.add_entry_block()
+    values = dict(zip(arguments, block.arguments, strict=True))
+    ip = ir.InsertionPoint(block)
+    for op in ops:
+        copy = op.operation.clone(ip=ip)
+        for i, operand in enumerate(op.operation.operands):
+            copy.operands[i] = values[operand]
+        values.update(zip(op.operation.results, copy.results, strict=True))
+    with near.location:
+        func.ReturnOp([values[v] for v in results], ip=ip)
+    return function

@@ -1,0 +1,52 @@
+"""Volta: an ML training and inference compiler on MLIR and IREE.
+
+Importing the package is cheap and starts no device; names are loaded at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives. Errors, dtypes and Tensor need numpy only; `load` and `devices` need IREE's runtime;
+# the rest needs the MLIR bindings, and compiling needs IREE's compiler.
+_HOME = {
+    **dict.fromkeys(
+        """VoltaError ShapeError DTypeError TraceError CompileError AliasError BudgetError DeviceError DonatedError
+        ArtifactError CacheError""".split(),
+        "errors",
+    ),
+    **dict.fromkeys(
+        """spec TensorSpec bfloat16 float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64
+        bool_ result_type""".split(),
+        "dtypes",
+    ),
+    "Tensor": "tensor",
+    **dict.fromkeys("load devices device".split(), "runtime"),
+    **dict.fromkeys("jit Jitted Lowered Compiled".split(), "jit"),
+    **dict.fromkeys("grad value_and_grad vjp jvp vmap stop_gradient".split(), "transforms"),
+}
+_MODULES = frozenset(entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__)))
+_MODULES |= {"dialects", "passes", "tools"}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'volta_mlir' has no attribute {name!r}")
+    if name in _MODULES:
+        return importlib.import_module(f"volta_mlir.{name}")
+    home = _HOME.get(name)
+    module = importlib.import_module(f"volta_mlir.{home or 'functions'}")
+    if home is None and name not in module.__all__:
+        raise AttributeError(f"module 'volta_mlir' has no attribute {name!r}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    functions = importlib.import_module("volta_mlir.functions")
+    return sorted({*globals(), *_HOME, *_MODULES, *functions.__all__})

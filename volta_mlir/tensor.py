@@ -1,0 +1,325 @@
+"""Tensor: the value that users hold, concrete (numpy or device memory) or traced (an MLIR value)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from volta_mlir.dtypes import TensorSpec, as_dtype
+from volta_mlir.errors import TraceError
+
+
+@lru_cache(maxsize=1)
+def _functions() -> ModuleType:
+    # Imported at first use: it needs the dialect, which a program that only runs artifacts does without.
+    from volta_mlir import functions
+
+    return functions
+
+
+class Tensor:
+    """An immutable n-dimensional array of one dtype, with numpy's operators and broadcasting.
+
+    Outside a trace a Tensor is *concrete*: it holds a numpy array or a device buffer, and operators evaluate at
+    once. Inside ``jit`` and the transforms it is *traced*: it stands for a value of the program being built, has a
+    shape and a dtype but no data, and operators emit ops.
+
+    Args:
+        data: anything numpy turns into an array of a supported dtype; Python floats become float32 and ints int32.
+        dtype: converts to this dtype.
+
+    Example:
+        >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> (x @ x).tolist()
+        [[7.0, 10.0], [15.0, 22.0]]
+    """
+
+    __slots__ = ("_data", "_emitter", "_value", "spec", "__weakref__")
+    __array_priority__ = 1000  # numpy arrays on the left leave the operator to Tensor
+
+    _data: Any
+    _value: Any
+    _emitter: Any
+    spec: TensorSpec
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        if isinstance(data, Tensor):
+            data = data.numpy()
+        array = np.asarray(data)
+        if dtype is not None:
+            array = array.astype(as_dtype(dtype), copy=False)
+        elif not hasattr(data, "dtype"):  # Python scalars and lists take Volta's defaults, not numpy's 64 bits
+            defaults = {"float64": "float32", "int64": "int32"}
+            array = array.astype(defaults.get(array.dtype.name, array.dtype), copy=False)
+        self._data, self._value, self._emitter = array, None, None
+        self.spec = TensorSpec(array.shape, as_dtype(array.dtype))
+
+    @classmethod
+    def _concrete(cls, data: Any, spec: TensorSpec) -> Tensor:
+        """Wraps a numpy array or a device buffer as it is."""
+        self = object.__new__(cls)
+        self._data, self._value, self._emitter, self.spec = data, None, None, spec
+        return self
+
+    @classmethod
+    def _traced(cls, value: Any, spec: TensorSpec, emitter: Any) -> Tensor:
+        """Wraps an MLIR value that ``emitter`` (see :mod:`volta_mlir.trace`) built."""
+        self = object.__new__(cls)
+        self._data, self._value, self._emitter, self.spec = None, value, emitter, spec
+        return self
+
+    # -- what it is --------------------------------------------------------------------------------------------
+
+    @property
+    def is_traced(self) -> bool:
+        """True for a value of a program being traced, which has no data yet."""
+        return self._value is not None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spec.shape)
+
+    @property
+    def size(self) -> int:
+        return self.spec.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.spec.nbytes
+
+    @property
+    def data(self) -> Any:
+        """The numpy array or device buffer of a concrete tensor."""
+        self._need_data("its data is read", "return it from the function and read it outside")
+        return self._data
+
+    def __repr__(self) -> str:
+        if self.is_traced:
+            return f"Tensor<{self.spec}, traced>"
+        text = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
+        return f"Tensor({text}, dtype={self.dtype.name})"
+
+    # -- data out ----------------------------------------------------------------------------------------------
+
+    def _need_data(self, what: str, instead: str) -> None:
+        if self.is_traced:
+            from volta_mlir.trace import user_location
+
+            raise TraceError(
+                f"{what}, but {self.spec} is traced and has no value until the compiled program runs; {instead}",
+                location=user_location(),
+            )
+
+    def numpy(self) -> np.ndarray:
+        """The data as a numpy array; without a copy where the memory allows it (then read-only)."""
+        data = self.data
+        return data if isinstance(data, np.ndarray) else data.numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        array = array if dtype is None else array.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.data.__dlpack_device__()
+
+    def item(self) -> Any:
+        """The only element, as a Python scalar; raises ValueError where there is not exactly one."""
+        self._need_data("item() is called", "return the tensor and call item() outside")
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        """The data as nested Python lists."""
+        return self.numpy().tolist()
+
+    def __bool__(self) -> bool:
+        self._need_data(
+            "Python's if, while, and, or, not needs True or False",
+            "use volta.where to select values, or mark the argument static= if it decides the program's structure",
+        )
+        return bool(self.numpy())
+
+    def __float__(self) -> float:
+        self._need_data("float() is called", "keep it a tensor, or pass the number as a static= argument")
+        return float(self.numpy())
+
+    def __int__(self) -> int:
+        self._need_data("int() is called", "keep it a tensor, or pass the number as a static= argument")
+        return int(self.numpy())
+
+    def __index__(self) -> int:
+        self._need_data(
+            "a Python index or range needs an int",
+            "index tensors with tensors (x[i]), use volta.dynamic_slice, or pass the number as a static= argument",
+        )
+        return operator.index(self.numpy().item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor of rank 0")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # -- operators -----------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return _functions().add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _functions().add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _functions().subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _functions().subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _functions().multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _functions().multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _functions().divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _functions().divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _functions().floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _functions().floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _functions().mod(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _functions().mod(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _functions().power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _functions().power(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _functions().matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _functions().matmul(other, self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _functions().bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return _functions().bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _functions().bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return _functions().bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _functions().bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return _functions().bitwise_xor(other, self)
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return _functions().left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return _functions().left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return _functions().right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return _functions().right_shift(other, self)
+
+    def __neg__(self) -> Tensor:
+        return _functions().negative(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return _functions().abs(self)
+
+    def __invert__(self) -> Tensor:
+        return _functions().bitwise_not(self)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]  # elementwise, as numpy's
+        return _functions().equal(self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]  # elementwise, as numpy's
+        return _functions().not_equal(self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _functions().less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _functions().less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _functions().greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _functions().greater_equal(self, other)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _functions().getitem(self, index)
+
+    # -- methods: the function of the same name, with self as its first argument -------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _METHODS:
+            function = getattr(_functions(), name)
+            return lambda *args, **kwargs: function(self, *args, **kwargs)
+        raise AttributeError(f"Tensor has no attribute {name!r}")
+
+    @property
+    def T(self) -> Tensor:
+        """The axes reversed."""
+        return _functions().transpose(self)
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        return _functions().swapaxes(self, -1, -2)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *_METHODS]
+
+
+#: Functions of the namespace that are methods too.
+_METHODS = frozenset(
+    """
+    abs all any argmax argmin argsort astype broadcast_to clip copy cumsum cumprod cummax exp flatten log max mean
+    min prod ravel repeat reshape round sort sqrt squeeze std sum swapaxes take tanh transpose expand_dims var
+    """.split()
+)

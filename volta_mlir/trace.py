@@ -1,0 +1,306 @@
+"""How Python calls become ops: emitters, function traces, captures and locations.
+
+A thread has a stack of emitters. With none, ops on Tensors are evaluated at once by their references. The top one
+otherwise receives every op: a :class:`FunctionTrace` while the user's function is being traced, a plain
+:class:`Emitter` while a pass runs an op's rules. The MLIR module is the only graph there is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from volta_mlir.dtypes import TensorSpec
+from volta_mlir.errors import TraceError, VoltaError
+from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
+from volta_mlir.tensor import Tensor
+
+#: Arrays up to this size that a traced function captures become constants; larger ones become hidden arguments.
+MAX_CONSTANT_BYTES = 1024
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.emitters: list[Emitter] = []
+
+
+_stack = _Stack()
+
+
+def current() -> Emitter | None:
+    """The emitter that receives ops on this thread, None outside every trace and pass."""
+    return _stack.emitters[-1] if _stack.emitters else None
+
+
+# -- locations ---------------------------------------------------------------------------------------------------
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+# Frames in these files are plumbing between the user's call and the op. The rest of the library (layers,
+# optimizers) is code in the user's sense, and shows up as the callee of the user's line.
+_LAYERS = tuple(os.path.join(_PACKAGE, name) + os.sep for name in ("nn", "optim", "models"))
+_DIALECTS = os.path.dirname(os.path.dirname(_PACKAGE))
+
+
+def _is_plumbing(filename: str) -> bool:
+    if filename.startswith(_LAYERS):
+        return False
+    return filename.startswith((_PACKAGE + os.sep, *_plumbing_roots()))
+
+
+_roots: tuple[str, ...] | None = None
+
+
+def _plumbing_roots() -> tuple[str, ...]:
+    # dialects/ and passes/ lie beside the package in an editable install, inside it in a wheel.
+    global _roots
+    if _roots is None:
+        modules = (sys.modules.get(f"volta_mlir.{name}") for name in ("dialects", "passes"))
+        _roots = tuple(os.path.dirname(os.path.abspath(m.__file__)) + os.sep for m in modules if m and m.__file__)
+    return _roots
+
+
+def _user_frames(limit: int) -> Iterator[tuple[str, int]]:
+    """(file, line) of the frames outside the library's plumbing, innermost first, up to where the trace began."""
+    frame = sys._getframe(1)
+    depth = 0
+    while frame is not None and depth < limit:
+        code = frame.f_code
+        if code is _TRACE_ENTRY:
+            return
+        if not _is_plumbing(code.co_filename):
+            yield code.co_filename, frame.f_lineno
+            depth += 1
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def user_location() -> str | None:
+    """``file:line`` of the innermost user frame, None where there is none."""
+    for filename, line in _user_frames(1):
+        return f"{filename}:{line}"
+    return None
+
+
+_locations: dict[tuple[tuple[str, int], ...], Any] = {}
+
+
+def _current_location() -> Any:
+    """The user's line as an MLIR location; the lines that led there are its call sites."""
+    frames = tuple(_user_frames(8))
+    if frames not in _locations:
+        files = [ir.Location.file(name, line, 0, context()) for name, line in frames]
+        if not files:
+            _locations[frames] = ir.Location.unknown(context())
+        else:
+            _locations[frames] = files[0] if len(files) == 1 else ir.Location.callsite(files[0], files[1:], context())
+    return _locations[frames]
+
+
+# -- emitters ----------------------------------------------------------------------------------------------------
+
+
+class Emitter:
+    """Receives ops at an insertion point; passes use it to run the ops' rules.
+
+    Args:
+        insertion_point: where ops go.
+        location: the location that they get.
+    """
+
+    def __init__(self, insertion_point: Any, location: Any) -> None:
+        self.insertion_point = insertion_point
+        self.location = location
+
+    def current_location(self) -> Any:
+        return self.location
+
+    def lift(self, tensor: Tensor) -> Any:
+        """The MLIR value of a tensor; a concrete tensor becomes a constant."""
+        return tensor._value if tensor.is_traced else self.constant(tensor.numpy())
+
+    def wrap(self, value: Any) -> Tensor:
+        """An MLIR value as a traced tensor."""
+        return Tensor._traced(value, spec_of(value.type), self)
+
+    def constant(self, array: np.ndarray) -> Any:
+        """A ``volta.constant`` holding ``array``."""
+        from volta_mlir.dialects.creation import ConstantOp
+
+        return self.emit(ConstantOp, [], [], {"value": array})[0]
+
+    def emit(self, op: Any, values: Sequence[Any], specs: Sequence[TensorSpec], attributes: dict[str, Any]) -> list[Any]:
+        """Creates one op; returns its result values."""
+        inferred = op.infer_all(*specs, **attributes)
+        operation = ir.Operation.create(
+            op.OPERATION_NAME,
+            results=[tensor_type(s) for s in inferred],
+            operands=values,
+            attributes=op.encode(attributes),
+            loc=self.current_location(),
+            ip=self.insertion_point,
+        )
+        return list(operation.results)
+
+    def __enter__(self) -> Emitter:
+        _stack.emitters.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _stack.emitters.pop()
+
+
+class FunctionTrace(Emitter):
+    """Builds one ``func.func`` from a Python function; tensors from outside are captured as further arguments.
+
+    After the trace, ``captures[i]`` is the outer Tensor (concrete, or traced by ``parent``) that belongs to argument
+    ``len(arg_specs) + i``.
+    """
+
+    def __init__(self, module: Any, name: str, arg_specs: Sequence[TensorSpec], *, private: bool) -> None:
+        parent = current()
+        if parent is not None and not isinstance(parent, FunctionTrace):
+            raise TraceError("a function can't be traced inside an op's rule")
+        self.parent: FunctionTrace | None = parent
+        self.module = module
+        self.captures: list[Tensor] = []
+        self._captured: dict[int, Any] = {}
+        self._constants: dict[int, Any] = {}
+        self.buffer_writes: dict[tuple[int, str], Any] = {}
+        with context(), ir.Location.unknown():
+            types = [tensor_type(s) for s in arg_specs]
+            self.function = func.FuncOp(
+                name, (types, []), visibility="private" if private else None, ip=ir.InsertionPoint(module.body)
+            )
+            self.block = self.function.add_entry_block()
+        super().__init__(ir.InsertionPoint(self.block), None)
+        self.arguments = [self.wrap(v) for v in self.block.arguments]
+
+    @property
+    def name(self) -> str:
+        return self.function.sym_name.value
+
+    def current_location(self) -> Any:
+        return _current_location()
+
+    def lift(self, tensor: Tensor) -> Any:
+        if tensor._emitter is self:
+            return tensor._value
+        if not tensor.is_traced and tensor.nbytes <= MAX_CONSTANT_BYTES:
+            if id(tensor) not in self._constants:
+                self._constants[id(tensor)] = (self.constant(tensor.numpy()), tensor)
+            return self._constants[id(tensor)][0]
+        return self._capture(tensor)
+
+    def _capture(self, tensor: Tensor) -> Any:
+        if tensor.is_traced and not self._is_nested_in(tensor._emitter):
+            raise TraceError(
+                f"{tensor!r} belongs to a trace that has ended, or to another function's trace; it leaked out"
+                " through a global, a closure or an attribute. Return it from the traced function instead",
+                location=user_location(),
+            )
+        if id(tensor) not in self._captured:
+            self._captured[id(tensor)] = self.block.add_argument(tensor_type(tensor.spec), ir.Location.unknown(context()))
+            self.captures.append(tensor)  # also keeps the tensor alive, so that its id stays its own
+        return self._captured[id(tensor)]
+
+    def _is_nested_in(self, emitter: Any) -> bool:
+        trace = self.parent
+        while trace is not None:
+            if trace is emitter:
+                return True
+            trace = trace.parent
+        return False
+
+    def finish(self, results: Sequence[Tensor]) -> list[TensorSpec]:
+        """Ends the function with a return of ``results``, and sets its type."""
+        values = [self.lift(t) for t in results]
+        with context(), self.current_location():
+            func.ReturnOp(values, ip=self.insertion_point)
+            inputs = [a.type for a in self.block.arguments]
+            self.function.attributes["function_type"] = ir.TypeAttr.get(
+                ir.FunctionType.get(inputs, [v.type for v in values])
+            )
+        return [t.spec for t in results]
+
+
+def trace_function(
+    module: Any, name: str, function: Callable[..., Any], arg_specs: Sequence[TensorSpec], *, private: bool
+) -> tuple[FunctionTrace, Any]:
+    """Runs ``function(trace, *traced arguments)`` under a new :class:`FunctionTrace`.
+
+    ``function`` returns the flat list of result tensors and anything else: ``(tensors, extra)``. The function op is
+    removed again when it raises.
+    """
+    trace = FunctionTrace(module, name, arg_specs, private=private)
+    try:
+        with trace:
+            tensors, extra = function(trace, *trace.arguments)
+            trace.finish(tensors)
+    except BaseException:
+        trace.function.erase()
+        raise
+    return trace, extra
+
+
+_TRACE_ENTRY = trace_function.__code__
+
+
+def call(function: Any, operands: Sequence[Tensor], trace: FunctionTrace, result_specs: Sequence[TensorSpec]) -> list[Tensor]:
+    """Emits ``func.call`` of a function (by its name) in ``trace``."""
+    values = [trace.lift(t) for t in operands]
+    operation = ir.Operation.create(
+        "func.call",
+        results=[tensor_type(s) for s in result_specs],
+        operands=values,
+        attributes={"callee": ir.FlatSymbolRefAttr.get(function, context())},
+        loc=trace.current_location(),
+        ip=trace.insertion_point,
+    )
+    return [trace.wrap(r) for r in operation.results]
+
+
+def bind(op: Any, operands: Sequence[Tensor], attributes: dict[str, Any]) -> Any:
+    """Emits ``op`` at the current emitter, or evaluates it where there is none; see :meth:`Op.apply`."""
+    emitter = current()
+    try:
+        if emitter is None:
+            arrays = [_concrete_array(t) for t in operands]
+            outs: list[Tensor] = [
+                Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in op.evaluate(arrays, attributes)
+            ]
+        else:
+            values = [emitter.lift(t) for t in operands]
+            outs = [emitter.wrap(v) for v in emitter.emit(op, values, [t.spec for t in operands], attributes)]
+    except VoltaError as error:
+        if error.location is None:
+            error.location = user_location()
+        raise
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def _concrete_array(tensor: Tensor) -> np.ndarray:
+    if tensor.is_traced:
+        raise TraceError(
+            f"{tensor!r} is used outside the trace that it belongs to; return it from the traced function instead",
+            location=user_location(),
+        )
+    return tensor.numpy()
+
+
+def zeros(spec: TensorSpec) -> Tensor:
+    """A tensor of zeros at the current emitter."""
+    from volta_mlir.dialects.creation import FullOp
+
+    return FullOp.apply(value=np.zeros((), spec.dtype), shape=spec.shape)
+
+
+@contextmanager
+def emitting(insertion_point: Any, location: Any) -> Iterator[Emitter]:
+    """Runs the body's ops at ``insertion_point``; for passes."""
+    with context(), Emitter(insertion_point, location) as emitter:
+        yield emitter
