@@ -339,29 +339,27 @@ class _Worker:
         return answer
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, which leaves by itself once its input ends."""
         with self._lock:
+            if self._process is not None and self._owner == os.getpid():
+                assert self._process.stdin is not None
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                    self._process.stdin.close()
+                    self._process.wait(timeout=2)
             self._kill()
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
-        # Runs the worker without the package's __init__, which would load the frontend; in a session of its own, so
-        # that Ctrl-C reaches this process only.
-        program = (
-            "import sys, types; package = types.ModuleType('volta_mlir'); "
-            f"package.__path__ = [{_PACKAGE!r}]; sys.modules['volta_mlir'] = package; "
-            "from volta_mlir.iree_worker import main; main()"
-        )
         self._stderr = tempfile.TemporaryFile()
         self._owner = os.getpid()  # a forked child must not write into its parent's pipe
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program],
+            [sys.executable, "-P", "-c", "from volta_mlir.iree_worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the other one
         )
         return self._process
 

@@ -170,5 +170,3 @@ def main() -> None:
     import iree.compiler.api  # noqa: F401  loads the library while the first program is still being traced
 
     serve(sys.stdin.buffer, answers)
-    sys.stdout.flush()
-    os._exit(0)  # nobody reads what the bindings have to say about their leaks

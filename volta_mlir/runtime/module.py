@@ -1,0 +1,325 @@
+"""Loads compiled modules and calls their functions. Needs IREE's runtime, not the compiler."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
+from volta_mlir.runtime import signature as signatures
+from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
+from volta_mlir.runtime.device import Device, device, iree, vm_instance
+from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    device: str | Device | None = None,
+    *,
+    wrap: Callable[[DeviceBuffer], Any] | None = None,
+) -> LoadedModule:
+    """Loads a ``.vmfb`` that Volta compiled.
+
+    Args:
+        source: path of the file, or its contents.
+        device: where to run; by default the CPU.
+        wrap: applied to each array of a result; by default results are ``DeviceBuffer``.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, was not made by Volta, or needs a newer version. Modules of
+            other compilers have no signature to check arguments against: run those with ``iree.runtime`` itself.
+        DeviceError: there is no such device, or the module was compiled for another kind.
+    """
+    return LoadedModule(source, device, wrap)
+
+
+class LoadedModule:
+    """A compiled module on a device. Its functions are attributes: ``module.step(model, x)``.
+
+    Attributes:
+        functions: every exported function by name.
+        signature: names, shapes and dtypes.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        where: str | Device | None = None,
+        wrap: Callable[[DeviceBuffer], Any] | None = None,
+    ) -> None:
+        """See ``load``."""
+        name, data = _read(source)
+        runtime = iree()
+        self.device = device(where)
+        try:
+            program = runtime.VmModule.copy_buffer(vm_instance(), data)
+        except Exception as error:  # nanobind maps IREE's status codes to various types
+            raise ArtifactError(
+                f"{name} cannot be loaded: {_reason(error)}; expected a .vmfb made by this version of IREE"
+            ) from None
+        entries = {f: program.lookup_function(f) for f in program.function_names}
+        texts = {
+            f: entry.reflection[signatures.ATTRIBUTE]
+            for f, entry in entries.items()
+            if signatures.ATTRIBUTE in entry.reflection
+        }
+        if not texts:
+            raise ArtifactError(f"{name} carries no Volta signature: it was made by another compiler; use iree.runtime")
+        try:
+            self.signature: Signature = signatures.from_json(texts)
+        except ArtifactError as error:
+            raise ArtifactError(f"{name}: {error.message}") from None
+        hal = runtime.create_hal_module(vm_instance(), self.device.hal)
+        try:
+            context = runtime.VmContext(vm_instance(), [hal, program])
+        except Exception as error:
+            raise DeviceError(
+                f"{name} does not run on {self.device}: {_reason(error)}; was it compiled for another kind of device?"
+            ) from None
+        lock = threading.Lock()  # a context runs one call at a time
+        self.functions: Mapping[str, Function] = {
+            f: Function(f, entries[f], context, lock, self.signature.functions[f], self.device, wrap) for f in texts
+        }
+
+    def __getattr__(self, name: str) -> Function:
+        functions = self.__dict__.get("functions", {})
+        if name in functions:
+            return functions[name]
+        raise AttributeError(f"this module has no function {name!r}; it has {', '.join(functions)}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.functions]
+
+    def __repr__(self) -> str:
+        return f"LoadedModule({', '.join(self.functions)} on {self.device})"
+
+
+class Function:
+    """One exported function.
+
+    Calling it takes trees of arrays (NumPy, ``DeviceBuffer``, anything with ``__dlpack__`` or ``__array__``, Python
+    numbers), checks them against the signature, and returns a tree of arrays. ``invoke_flat`` skips all that.
+
+    Attributes:
+        name: the exported name.
+        signature: what it takes and returns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        entry: Any,
+        context: Any,
+        lock: threading.Lock,
+        signature: FunctionSignature,
+        where: Device,
+        wrap: Callable[[DeviceBuffer], Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.signature = signature
+        self.device = where
+        self._entry = entry
+        self._context = context
+        self._lock = lock
+        self._wrap = wrap
+        self._arguments = signature.args.leaves()
+        self._results = [(spec.shape, numpy_dtype(spec.dtype)) for spec in signature.results.leaves()]
+        self._donated = [(i, spec) for i, spec in enumerate(self._arguments) if spec.donated is not None]
+        self._overwritten = [i for i, spec in self._donated if spec.in_place]
+        self._maybe_same = self._find_maybe_same()
+        # Looked up once: a call has microseconds.
+        self._new_list = iree().VmVariantList
+        self._view_type = iree().HalBufferView
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function. Donated arguments cannot be used afterwards.
+
+        Raises:
+            ShapeError: the arguments' structure or a shape is not as the signature says; names the leaf.
+            DTypeError: a dtype is not as the signature says; names the leaf.
+            DonatedError: an argument was donated to an earlier call.
+            DeviceError: an array is on another device, or the call failed.
+        """
+        leaves: list[Any] = []
+        _match(self.signature.args, self._bind(args, kwargs), f"{self.name}()", leaves)
+        buffers = [
+            _to_buffer(value, spec, self.device) for value, spec in zip(leaves, self._arguments, strict=True)
+        ]
+        results: Sequence[Any] = self.invoke_flat(buffers)
+        if self._wrap is not None:
+            results = [self._wrap(result) for result in results]
+        return self.signature.results.unflatten(iter(results))
+
+    def invoke_flat(self, buffers: Sequence[DeviceBuffer]) -> list[DeviceBuffer]:
+        """Calls the function with its leaves in order, which must fit the signature, and returns the results' leaves.
+
+        Raises:
+            DonatedError: an argument was donated to an earlier call.
+            DeviceError: the call failed. Donated arguments are lost then.
+        """
+        passed = self._protect(buffers) if self._overwritten else buffers
+        inputs = self._new_list(len(passed))
+        for buffer in passed:
+            inputs.push_ref(buffer.view.ref)
+        outputs = self._new_list(len(self._results))
+        try:
+            with self._lock:
+                self._context.invoke(self._entry, inputs, outputs)
+        except Exception as error:  # nanobind maps IREE's status codes to various types
+            raise DeviceError(f"{self.name}() failed on {self.device}: {_reason(error)}") from error
+        finally:
+            for index, spec in self._donated:
+                buffers[index].mark_donated(f"{spec.path} of {self.name}()")
+        view_type, where = self._view_type, self.device
+        results = [
+            DeviceBuffer(outputs.get_as_object(i, view_type), shape, dtype, where)
+            for i, (shape, dtype) in enumerate(self._results)
+        ]
+        for result, argument in self._maybe_same:
+            # An argument that is returned unchanged is the same memory: neither may be overwritten from now on.
+            if not buffers[argument].donated and same_storage(results[result], buffers[argument]):
+                results[result].mark_shared()
+                buffers[argument].mark_shared()
+        return results
+
+    def _protect(self, buffers: Sequence[DeviceBuffer]) -> list[DeviceBuffer]:
+        """The arguments, with copies for those that the call overwrites although somebody else can see them."""
+        passed = list(buffers)
+        for index in self._overwritten:
+            buffer = buffers[index]
+            twice = sum(other is buffer for other in buffers) > 1 if len(set(map(id, buffers))) < len(buffers) else False
+            if twice or not buffer.is_private():
+                passed[index] = buffer.copy()
+        return passed
+
+    def _find_maybe_same(self) -> list[tuple[int, int]]:
+        """Pairs of result and argument that could be one buffer: not updated in place, and equally large."""
+
+        def size(spec: LeafSpec) -> int:
+            return int(np.prod(spec.shape, dtype=np.int64)) * numpy_dtype(spec.dtype).itemsize
+
+        in_place = {spec.donated for _, spec in self._donated if spec.in_place}
+        return [
+            (r, a)
+            for r, result in enumerate(self.signature.results.leaves())
+            if r not in in_place
+            for a, argument in enumerate(self._arguments)
+            if argument.donated is None and size(result) == size(argument) > 0
+        ]
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Positional arguments, with keyword arguments at their places."""
+        names = self.signature.arg_names
+        values = list(args)
+        for name in names[len(args) :]:
+            if name in kwargs:
+                values.append(kwargs.pop(name))
+        if kwargs:
+            raise ShapeError(f"{self.name}() got unexpected arguments {', '.join(kwargs)}; it takes {', '.join(names)}")
+        if len(values) != len(self.signature.args.children):
+            expected = ", ".join(names) or f"{len(self.signature.args.children)} arguments"
+            raise ShapeError(f"{self.name}() got {len(values)} arguments: expected {expected}")
+        return tuple(values)
+
+    def __repr__(self) -> str:
+        def show(specs: Sequence[LeafSpec]) -> str:
+            return ", ".join(f"{s.path}: {describe(s.shape, s.dtype)}" for s in specs)
+
+        return f"{self.name}({show(self._arguments)}) -> ({show(self.signature.results.leaves())})"
+
+
+def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
+    """What messages call the module, and its contents."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "this module", bytes(source)
+    try:
+        return str(source), Path(source).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{source} cannot be read: {error.strerror}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of IREE's message, without its source position."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    before, separator, after = text.partition(".c:")
+    return after.partition(";")[2].strip() or after if separator else text
+
+
+def _match(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
+    """Appends the leaves of ``value`` in ``tree``'s order, or raises ShapeError where the structures differ."""
+    if tree.kind == "leaf":
+        leaves.append(value)
+        return
+    if tree.kind == "none":
+        if value is not None:
+            raise ShapeError(f"{path}: got {type(value).__name__}, expected None")
+        return
+    if tree.kind == "dict":
+        if not isinstance(value, Mapping):
+            raise ShapeError(f"{path}: got {type(value).__name__}, expected a dict with keys {', '.join(tree.keys)}")
+        missing, extra = [k for k in tree.keys if k not in value], [str(k) for k in value if k not in tree.keys]
+        if missing or extra:
+            wrong = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
+            raise ShapeError(f"{path}: wrong keys ({'; '.join(wrong)}); expected {', '.join(tree.keys)}")
+        items, names = [value[k] for k in tree.keys], list(tree.keys)
+    else:
+        if not isinstance(value, list | tuple):
+            raise ShapeError(f"{path}: got {type(value).__name__}, expected a {tree.kind} of {len(tree.children)}")
+        if len(value) != len(tree.children):
+            raise ShapeError(f"{path}: got {len(value)} elements, expected {len(tree.children)}")
+        items, names = list(value), list(tree.keys) or [str(i) for i in range(len(value))]
+    for child, item, name in zip(tree.children, items, names, strict=True):
+        _match(child, item, f"{path}.{name}", leaves)
+
+
+def _to_buffer(value: Any, spec: LeafSpec, where: Device) -> DeviceBuffer:
+    """The argument as a buffer that fits ``spec``."""
+    if hasattr(value, "__volta_buffer__"):
+        value = value.__volta_buffer__()
+    if not isinstance(value, DeviceBuffer):
+        array = _to_array(value, spec)
+        _check(array.shape, array.dtype.name, spec)
+        return DeviceBuffer.from_numpy(array, where)
+    _check(value.shape, value.dtype.name, spec)
+    if value.device != where:
+        raise DeviceError(f"{spec.path} is on {value.device}, the module runs on {where}: use .to({str(where)!r})")
+    return value
+
+
+def _to_array(value: Any, spec: LeafSpec) -> np.ndarray[Any, Any]:
+    if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
+        expected = numpy_dtype(spec.dtype)
+        if np.result_type(type(value)).kind not in _FITTING_SCALARS.get(expected.kind, "bif"):
+            raise DTypeError(f"{spec.path}: got {value!r}, expected {describe(spec.shape, spec.dtype)}")
+        try:
+            return np.asarray(value, dtype=expected)
+        except OverflowError:
+            raise DTypeError(f"{spec.path}: {value!r} does not fit {spec.dtype}") from None
+    if hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray | np.generic):
+        return DeviceBuffer.from_dlpack(value).numpy()
+    array = np.asarray(value)
+    if array.dtype == np.object_:
+        raise DTypeError(f"{spec.path}: got {type(value).__name__}, expected an array {describe(spec.shape, spec.dtype)}")
+    return array
+
+
+# Which kinds of Python numbers an array takes, by the kind of its dtype. bfloat16 has a kind of its own.
+_FITTING_SCALARS = {"b": "b", "i": "bi", "u": "bi", "f": "bif"}
+
+
+def _check(shape: tuple[int, ...], dtype: str, spec: LeafSpec) -> None:
+    if tuple(shape) != spec.shape:
+        raise ShapeError(f"{spec.path}: got {describe(shape, dtype)}, expected {describe(spec.shape, spec.dtype)}")
+    if dtype != spec.dtype:
+        raise DTypeError(
+            f"{spec.path}: got {describe(shape, dtype)}, expected {describe(spec.shape, spec.dtype)}; "
+            f"convert it with .astype({spec.dtype!r})"
+        )
