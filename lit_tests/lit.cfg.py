@@ -1,4 +1,4 @@
-"""Configuration of lit: every .mlir file here is a test, and its RUN lines find the tools of the running environment."""
+"""Configuration of lit: every .mlir file is a test, whose RUN lines find the tools of the running environment."""
 
 import os
 import sys

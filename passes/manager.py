@@ -262,7 +262,7 @@ def run_pipeline(
     print_after: Collection[str] = (),
     dump: TextIO | None = None,
 ) -> None:
-    """Runs passes over a module, in order and in place.
+    """Runs passes over a module, in order and in place, with the module's context as the current one.
 
     Args:
         module: the module; after an error it is in the state that the failing pass left behind.
@@ -277,23 +277,24 @@ def run_pipeline(
         VoltaError: what one of Volta's passes raised.
     """
     dump = dump or sys.stderr
-    for step in passes:
-        if step.name in print_before:
-            _print(module, f"Before {step.name}", dump)
-        try:
-            step.run(module)
-        except ir.MLIRError as error:
-            raise _pass_error(f"pass {step.name} failed", error) from error
-        except Exception as error:
-            error.add_note(f"while running pass {step.name}")
-            raise
-        if step.name in print_after:
-            _print(module, f"After {step.name}", dump)
-        if verify_each:
+    with context():
+        for step in passes:
+            if step.name in print_before:
+                _print(module, f"Before {step.name}", dump)
             try:
-                module.operation.verify()
+                step.run(module)
             except ir.MLIRError as error:
-                raise _pass_error(f"the module does not verify after pass {step.name}", error) from error
+                raise _pass_error(f"pass {step.name} failed", error) from error
+            except Exception as error:
+                error.add_note(f"while running pass {step.name}")
+                raise
+            if step.name in print_after:
+                _print(module, f"After {step.name}", dump)
+            if verify_each:
+                try:
+                    module.operation.verify()
+                except ir.MLIRError as error:
+                    raise _pass_error(f"the module does not verify after pass {step.name}", error) from error
 
 
 def _print(module: ir.Module, when: str, dump: TextIO) -> None:
@@ -305,7 +306,8 @@ def _pass_error(what: str, error: Any) -> PassError:
     if not diagnostics:  # they went to a handler of the context's
         return PassError(what)
     first = diagnostics[0]
-    return PassError(f"{what}: {first.message}", location=source_location(first.location))
+    location = ir.Location.from_attr(first.location.attr)  # exceptions hold locations of the base class only
+    return PassError(f"{what}: {first.message}", location=source_location(location))
 
 
 def source_location(location: ir.Location) -> str | None:
