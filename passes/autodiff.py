@@ -17,7 +17,7 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, clone_function, define, functions, kind_of, set_results
+from volta_mlir.passes.derived import DERIVATIONS, clone_function, define, flatten, functions, kind_of, set_results
 from volta_mlir.passes.manager import Pass, option
 from volta_mlir.tensor import Tensor
 
@@ -119,8 +119,11 @@ def _define_jvp(module: Any, declaration: Any, source: Any) -> Any:
 
 
 def _define_vjp(module: Any, declaration: Any, source: Any) -> Any:
+    return _vjp_function(source, _differentiated(declaration, source))
+
+
+def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
     """``(primals…, cotangents of the float results…) -> (results…, cotangents of wrt…)``"""
-    wrt = _differentiated(declaration, source)
     function = clone_function(source, f"{source.sym_name.value}.vjp.body")
     block = function.entry_block
     primals = len(block.arguments)
@@ -240,6 +243,13 @@ def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
     for op in reversed(ops):
         op.operation.erase()
     return fwd, bwd
+
+
+def define_split_vjp(module: Any, source: Any, wrt: Sequence[int]) -> None:
+    """Defines ``@source.fwd`` and ``@source.bwd`` (see :func:`split`) for a function of the module."""
+    flatten(module, source)
+    name = source.sym_name.value
+    split(_vjp_function(source, wrt), name, len(source.type.results))
 
 
 def _function_of(near: Any, name: str, arguments: list[Any], ops: list[Any], results: list[Any]) -> Any:

@@ -304,3 +304,14 @@ def emitting(insertion_point: Any, location: Any) -> Iterator[Emitter]:
     """Runs the body's ops at ``insertion_point``; for passes."""
     with context(), Emitter(insertion_point, location) as emitter:
         yield emitter
+
+
+def record_buffer_write(module: Any, name: str, old: Any) -> None:
+    """Notes that a module's buffer is being assigned while a function is traced.
+
+    A module that belongs to the trace (its buffer was traced by it) needs no note: the arguments are compared when the
+    trace ends. One from outside is noted once, with the value to put back.
+    """
+    trace = current()
+    if isinstance(trace, FunctionTrace) and not (isinstance(old, Tensor) and old._emitter is trace):
+        trace.buffer_writes.setdefault((id(module), name), (module, old))

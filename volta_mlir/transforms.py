@@ -1,0 +1,535 @@
+"""Transforms of functions: grad, value_and_grad, vjp, jvp, vmap, hessian, stop_gradient.
+
+Inside a trace a transform traces its function to a private function of the module and calls a function derived from
+it (:mod:`volta_mlir.passes.derived`), which a pass defines later. Outside, the same trace is made around the call,
+expanded at once, and run by the interpreter.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from volta_mlir import trace as tracing
+from volta_mlir import tree as trees
+from volta_mlir.calls import TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
+from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.functions import broadcast_to, moveaxis, ones, zeros
+from volta_mlir.mlir import context, func, function_named, ir, tensor_type
+from volta_mlir.modules import trainable_mask
+from volta_mlir.tensor import Tensor
+
+Argnums = int | Sequence[int]
+
+
+# -- calls of derived functions ----------------------------------------------------------------------------------
+
+
+def _unique_name(module: Any, stem: str) -> str:
+    name, count = stem, 0
+    while function_named(module, name) is not None:
+        count += 1
+        name = f"{stem}.{count}"
+    return name
+
+
+def _stem(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "".join(c if c.isalnum() or c in "_$." else "_" for c in name)
+
+
+def _derive(
+    kind: str, source: TracedCall, attributes: dict[str, Any], operands: Sequence[Tensor], results: Sequence[TensorSpec]
+) -> list[Tensor]:
+    """Declares the derived function in the current trace's module and calls it."""
+    trace = _current_trace()
+    name = _unique_name(trace.module, f"{source.trace.name}.{kind}")
+    with context(), tracing._current_location():
+        declaration = func.FuncOp(
+            name,
+            ([tensor_type(t.spec) for t in operands], [tensor_type(s) for s in results]),
+            visibility="private",
+            ip=ir.InsertionPoint(trace.module.body),
+        )
+        declaration.attributes[f"volta.{kind}"] = ir.FlatSymbolRefAttr.get(source.trace.name)
+        for key, value in attributes.items():
+            declaration.attributes[f"volta.{key}"] = value
+    return tracing.call(name, operands, trace, results)
+
+
+def _current_trace() -> tracing.FunctionTrace:
+    trace = tracing.current()
+    assert isinstance(trace, tracing.FunctionTrace)
+    return trace
+
+
+def _trace_source(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall:
+    module = _current_trace().module
+    return trace_call(module, _unique_name(module, _stem(function)), function, args, kwargs, private=True)
+
+
+def _store_writes(source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], values: Sequence[Tensor]) -> None:
+    for write, value in zip(source.writes, values, strict=True):
+        write.store((args, kwargs), value)
+
+
+def _eagerly(transformed: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function that needs a trace be called outside one: traced, expanded, and interpreted."""
+
+    @functools.wraps(transformed)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if tracing.current() is not None:
+            return transformed(*args, **kwargs)
+        return evaluate(transformed, args, kwargs)
+
+    return wrapper
+
+
+def evaluate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``function(*args, **kwargs)`` by tracing it, expanding its transforms, and interpreting the result."""
+    from volta_mlir.interpreter import interpret
+    from volta_mlir.passes.inline import Inline
+
+    with context(), ir.Location.unknown():
+        module = ir.Module.create()
+        traced = trace_call(module, "main", function, args, kwargs, private=False)
+        Inline().run(module)
+        tensors, _ = flatten_tree((args, kwargs))
+        inputs = [as_argument(t).numpy() for t in tensors] + [t.numpy() for t in traced.captures]
+        outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in interpret(module, "main", inputs)]
+    count = len(outs) - len(traced.writes)
+    _store_writes(traced, args, kwargs, outs[count:])
+    return traced.results.unflatten(outs[:count])
+
+
+# -- differentiation ---------------------------------------------------------------------------------------------
+
+
+def _normal_argnums(argnums: Argnums, args: tuple[Any, ...], name: str) -> tuple[int, ...]:
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in numbers:
+        if not -len(args) <= i < len(args):
+            raise TraceError(
+                f"{name}: argnums {argnums} is out of range, the function got {len(args)} positional arguments",
+                location=tracing.user_location(),
+            )
+    return tuple(i % len(args) for i in numbers)
+
+
+def _wrt(source: TracedCall, args: tuple[Any, ...], argnums: tuple[int, ...], name: str) -> dict[int, list[int | None]]:
+    """For each differentiated argument, the function argument number of each of its leaves (None: no derivative)."""
+    chosen: dict[int, list[int | None]] = {}
+    start = 0
+    for i, arg in enumerate(args):
+        leaves = trees.leaves(arg)
+        slots = source.arguments.slots[start : start + len(leaves)]
+        start += len(leaves)
+        if i not in argnums:
+            continue
+        mask = trainable_mask(arg)
+        numbers: list[int | None] = [
+            slot if isinstance(slot, int) and trainable and is_float(as_argument(leaf).dtype) else None
+            for slot, trainable, leaf in zip(slots, mask, leaves, strict=True)
+        ]
+        if all(n is None for n in numbers):
+            raise DTypeError(
+                f"{name}: argument {i} has no floating-point tensor to differentiate by, got"
+                f" {', '.join(str(as_argument(x).spec) for x in leaves if is_tensor_like(x)) or 'no tensors'}",
+                location=tracing.user_location(),
+            )
+        chosen[i] = numbers
+    return chosen
+
+
+def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the value of ``function`` and its gradient.
+
+    Args:
+        function: returns a floating-point scalar, or ``(scalar, aux)`` with ``has_aux``.
+        argnums: which positional arguments to differentiate by; a tuple gives a tuple of gradients.
+        has_aux: the second result is any pytree, returned as it is.
+
+    Returns:
+        A function of the same arguments that returns ``(value, grad)`` or ``((value, aux), grad)``. A gradient has the
+        structure of its argument. Of a Module it holds the trainable Parameters' gradients; other leaves are None.
+
+    Raises:
+        ShapeError: the value is not a scalar. DTypeError: it, or the argument, is not floating-point.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> value, grad = value_and_grad(lambda x: (x * x).sum())(Tensor([1.0, 3.0]))
+        >>> value.item(), grad.tolist()
+        (10.0, [2.0, 6.0])
+    """
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        numbers = _normal_argnums(argnums, args, "grad")
+        source = _trace_source(function, args, kwargs)
+        value_spec = _scalar_result(source, has_aux)
+        chosen = _wrt(source, args, numbers, "grad")
+        wrt = sorted({n for leaves in chosen.values() for n in leaves if n is not None})
+        seeds = [ones(()).astype(value_spec.dtype)]
+        # Every float result takes a cotangent; auxiliary ones and buffers get zeros.
+        seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[1:] if is_float(s.dtype)]
+        outs, grads = _pull_back(source, args, kwargs, wrt, seeds)
+        by_number = dict(zip(wrt, grads, strict=True))
+        gradients = {}
+        for i, leaves in chosen.items():
+            _, treedef = trees.flatten(args[i])
+            gradients[i] = trees.unflatten(treedef, [None if n is None else by_number[n] for n in leaves])
+        result = gradients[numbers[0]] if isinstance(argnums, int) else tuple(gradients[i] for i in numbers)
+        return source.results.unflatten(outs), result
+
+    return wrapper
+
+
+def _scalar_result(source: TracedCall, has_aux: bool) -> TensorSpec:
+    hint = "; use has_aux=True if it returns (loss, other)" if not has_aux else ""
+    slots = source.results.slots
+    # The loss is the first leaf, and without aux the only one.
+    if not slots or slots[0] != 0 or (not has_aux and len(slots) != 1):
+        raise ShapeError(
+            f"grad needs a function that returns one scalar tensor{', then aux' if has_aux else ''}; it returned"
+            f" {len(slots)} values{hint}",
+            location=tracing.user_location(),
+        )
+    spec = source.result_specs[0]
+    if spec.shape:
+        raise ShapeError(
+            f"grad needs a function that returns a scalar, it returned {spec}; take .mean() or .sum()",
+            location=tracing.user_location(),
+        )
+    if not is_float(spec.dtype):
+        raise DTypeError(f"grad needs a floating-point scalar, the function returned {spec}", location=tracing.user_location())
+    return spec
+
+
+def _pull_back(
+    source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], wrt: Sequence[int], seeds: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Calls the vjp function of ``source``; returns its results without buffer writes, and the cotangents of ``wrt``."""
+    tensors, _ = flatten_tree((args, kwargs))
+    operands = [as_argument(t) for t in tensors] + source.captures
+    grad_specs = [operands[i].spec for i in wrt]
+    with context():
+        attributes = {"wrt": ir.DenseI64ArrayAttr.get(list(wrt))}
+    outs = _derive("vjp", source, attributes, [*operands, *seeds], source.result_specs + grad_specs)
+    grads = outs[len(source.result_specs) :]
+    count = len(source.result_specs) - len(source.writes)
+    _store_writes(source, args, kwargs, outs[count : len(source.result_specs)])
+    return outs[:count], grads
+
+
+def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of ``function``, or ``(grad, aux)``; see :func:`value_and_grad`.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> grad(grad(lambda x: x * x * x))(Tensor(2.0)).item()
+        12.0
+    """
+    both = value_and_grad(function, argnums, has_aux)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapper
+
+
+def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value of ``function`` and its pullback.
+
+    Args:
+        function: any pytrees of tensors in and out.
+        primals: where to evaluate it.
+
+    Returns:
+        ``(out, pullback)``; ``pullback(cotangent)``, with a cotangent of the structure of ``out``, returns a tuple of
+        the primals' cotangents (None for leaves that are not floating-point).
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> out, pullback = vjp(lambda x, y: x * y, Tensor(3.0), Tensor(4.0))
+        >>> [g.item() for g in pullback(Tensor(1.0))]
+        [4.0, 3.0]
+    """
+    if tracing.current() is None:
+        return _eager_vjp(function, primals)
+    source = _trace_source(function, primals, {})
+    tensors, _ = flatten_tree((primals, {}))
+    operands = [as_argument(t) for t in tensors] + source.captures
+    outs = tracing.call(source.trace.name, operands, _current_trace(), source.result_specs)
+    count = len(outs) - len(source.writes)
+    _store_writes(source, primals, {}, outs[count:])
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        # The derived function computes the results again; after inlining they are common subexpressions of the call.
+        wrt = [i for i, t in enumerate(tensors) if is_float(as_argument(t).dtype)]
+        seeds = _cotangent_leaves(source, outs[:count], cotangent)
+        seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[count:] if is_float(s.dtype)]
+        with context():
+            attributes = {"wrt": ir.DenseI64ArrayAttr.get(wrt)}
+        specs = source.result_specs + [operands[i].spec for i in wrt]
+        grads = _derive("vjp", source, attributes, [*operands, *seeds], specs)[len(source.result_specs) :]
+        return _cotangents_of(primals, source, dict(zip(wrt, grads, strict=True)))
+
+    return source.results.unflatten(outs[:count]), pullback
+
+
+def _cotangents_of(primals: tuple[Any, ...], source: TracedCall, by_number: dict[int, Tensor]) -> tuple[Any, ...]:
+    _, treedef = trees.flatten(primals)
+    slots = source.arguments.slots[: treedef.num_leaves]
+    return trees.unflatten(treedef, [by_number.get(s) if isinstance(s, int) else None for s in slots])
+
+
+def _cotangent_leaves(source: TracedCall, outs: Sequence[Tensor], cotangent: Any) -> list[Tensor]:
+    """The cotangents of the float results, checked against the results."""
+    leaves, treedef = trees.flatten(cotangent)
+    if treedef != source.results.treedef:
+        raise ShapeError(
+            f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}",
+            location=tracing.user_location(),
+        )
+    by_slot: dict[int, Tensor] = {}
+    for leaf, slot in zip(leaves, source.results.slots, strict=True):
+        if isinstance(slot, int) and is_float(outs[slot].dtype):
+            given = as_argument(leaf)
+            if given.spec != outs[slot].spec:
+                raise ShapeError(
+                    f"a cotangent is {given.spec}, its result {outs[slot].spec}", location=tracing.user_location()
+                )
+            # A result that occurs twice in the tree takes the sum of its cotangents.
+            by_slot[slot] = by_slot[slot] + given if slot in by_slot else given
+    return [by_slot[slot] for slot in sorted(by_slot)]
+
+
+def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
+    """Outside a trace the forward function runs once, and the residuals wait in numpy arrays."""
+    from volta_mlir.interpreter import interpret
+    from volta_mlir.passes.autodiff import define_split_vjp
+
+    with context(), ir.Location.unknown():
+        module = ir.Module.create()
+        source = trace_call(module, "main", function, primals, {}, private=True)
+        tensors, _ = flatten_tree((primals, {}))
+        arguments = [as_argument(t) for t in tensors]
+        wrt = [i for i, t in enumerate(arguments) if is_float(t.dtype)]
+        define_split_vjp(module, source.trace.function, wrt)
+        inputs = [t.numpy() for t in (*arguments, *source.captures)]
+        values = interpret(module, "main.fwd", inputs)
+    outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in values[: len(source.result_specs)]]
+    residuals = values[len(outs) :]
+    count = len(outs) - len(source.writes)
+    _store_writes(source, primals, {}, outs[count:])
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        seeds = [t.numpy() for t in _cotangent_leaves(source, outs[:count], cotangent)]
+        seeds += [np.zeros(s.shape, s.dtype) for s in source.result_specs[count:] if is_float(s.dtype)]
+        with context():
+            grads = interpret(module, "main.bwd", [*residuals, *seeds])
+        tensors = [Tensor._concrete(g, TensorSpec(g.shape, g.dtype)) for g in grads]
+        return _cotangents_of(primals, source, dict(zip(wrt, tensors, strict=True)))
+
+    return source.results.unflatten(outs[:count]), pullback
+
+
+@_eagerly
+def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The value of ``function`` and its directional derivative (forward mode).
+
+    Args:
+        primals: the arguments.
+        tangents: trees of the same structure; leaves of primals that are not floating-point take None.
+
+    Returns:
+        ``(out, tangent)`` of one structure; the tangent of a leaf that is not floating-point is None.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> out, tangent = jvp(lambda x: x * x, (Tensor(3.0),), (Tensor(1.0),))
+        >>> out.item(), tangent.item()
+        (9.0, 6.0)
+    """
+    leaves, treedef = trees.flatten(primals)
+    tangent_leaves, tangent_def = trees.flatten(tangents)
+    if tangent_def != treedef:
+        raise ShapeError(f"jvp: tangents have the structure {tangent_def}, primals {treedef}", location=tracing.user_location())
+    source = _trace_source(function, primals, {})
+    by_number: dict[int, Tensor] = {}
+    for leaf, tangent, slot in zip(leaves, tangent_leaves, source.arguments.slots, strict=False):
+        if tangent is None or not isinstance(slot, int):
+            continue
+        primal, given = as_argument(leaf), as_argument(tangent)
+        if given.spec != primal.spec or not is_float(primal.dtype):
+            raise ShapeError(f"jvp: a tangent is {given.spec} for a primal {primal.spec}", location=tracing.user_location())
+        by_number[slot] = given
+    tensors, _ = flatten_tree((primals, {}))
+    operands = [as_argument(t) for t in tensors] + source.captures
+    wrt = sorted(by_number)
+    with context():
+        attributes = {"wrt": ir.DenseI64ArrayAttr.get(wrt)}
+    floats = [i for i, s in enumerate(source.result_specs) if is_float(s.dtype)]
+    specs = source.result_specs + [source.result_specs[i] for i in floats]
+    outs = _derive("jvp", source, attributes, [*operands, *(by_number[i] for i in wrt)], specs)
+    results, derivatives = outs[: len(source.result_specs)], outs[len(source.result_specs) :]
+    count = len(results) - len(source.writes)
+    _store_writes(source, primals, {}, results[count:])
+    by_result = dict(zip(floats, derivatives, strict=True))
+    tangent_tree = trees.unflatten(
+        source.results.treedef, [by_result.get(s) if isinstance(s, int) else None for s in source.results.slots]
+    )
+    return source.results.unflatten(results[:count]), tangent_tree
+
+
+def hessian(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+    """A function that returns the matrix of second derivatives, forward over reverse.
+
+    ``function`` takes a tensor of shape S at ``argnum`` and returns a scalar; the result has the shape S + S.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> hessian(lambda x: (x * x * x).sum())(Tensor([1.0, 2.0])).tolist()
+        [[6.0, 0.0], [0.0, 12.0]]
+    """
+    gradient = grad(function, argnum)
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Tensor:
+        x = as_argument(args[argnum])
+
+        def along(direction: Tensor) -> Tensor:
+            rest = list(args)
+
+            def of_x(value: Tensor) -> Tensor:
+                rest[argnum] = value
+                return gradient(*rest)
+
+            return jvp(of_x, (x,), (direction,))[1]
+
+        basis = np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+        columns = vmap(along)(Tensor(basis))
+        return moveaxis(columns, 0, -1).reshape((*x.shape, *x.shape)) if x.ndim else columns.reshape(())
+
+    return wrapper
+
+
+# -- vmap --------------------------------------------------------------------------------------------------------
+
+
+def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """``function`` over one more axis of its arguments, without a loop.
+
+    Args:
+        function: any pytrees of tensors in and out, for one example.
+        in_axes: the mapped axis of the arguments: one for all, or a tuple with one entry for each positional argument,
+            each an int, None (not mapped), or a tree of these that is a prefix of the argument. Keyword arguments are
+            mapped over axis 0.
+        out_axes: where the axis goes in the results: an int for all, or a prefix tree.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> vmap(lambda x, y: (x * y).sum(), in_axes=(0, None))(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 1.0])).tolist()
+        [3.0, 7.0]
+    """
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        axes = (tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,) * len(args))
+        if len(axes) != len(args):
+            raise ShapeError(
+                f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments", location=tracing.user_location()
+            )
+        axis_leaves = _prefix_leaves((axes, 0), (args, kwargs), "in_axes")
+        leaves, treedef = trees.flatten((args, kwargs))
+        sizes = set()
+        moved: list[Any] = []
+        for leaf, axis in zip(leaves, axis_leaves, strict=True):
+            if axis is None or not is_tensor_like(leaf):
+                moved.append(leaf)
+                continue
+            x = as_argument(leaf)
+            if not -x.ndim <= axis < x.ndim:
+                raise ShapeError(f"vmap: in_axes {axis} is out of range for {x.spec}", location=tracing.user_location())
+            sizes.add(x.shape[axis])
+            moved.append(moveaxis(x, axis, 0))
+        if len(sizes) != 1:
+            what = f"of different extents {sorted(sizes)}" if sizes else "at all"
+            raise ShapeError(f"vmap: arguments must agree on the mapped axis, none or axes {what}", location=tracing.user_location())
+        (size,) = sizes
+        return _map(function, moved, axis_leaves, treedef, size, out_axes)
+
+    return wrapper
+
+
+def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: int, out_axes: Any) -> Any:
+    """Traces ``function`` for one example and calls its vmap function."""
+    examples = [
+        TensorSpec(leaf.shape[1:], leaf.dtype) if axis is not None and isinstance(leaf, Tensor) else leaf
+        for leaf, axis in zip(leaves, axes, strict=True)
+    ]
+    example_args, example_kwargs = trees.unflatten(treedef, examples)
+    source = _trace_source(function, example_args, example_kwargs)
+    if source.writes:
+        raise TraceError(
+            "a Buffer was assigned under vmap, where each example would write its own value; return it instead",
+            location=tracing.user_location(),
+        )
+    operands: dict[int, Tensor] = {}
+    batched: dict[int, bool] = {}
+    for leaf, axis, slot in zip(leaves, axes, source.arguments.slots, strict=True):
+        if isinstance(slot, int):
+            operands[slot] = as_argument(leaf)
+            batched[slot] = axis is not None and isinstance(leaf, Tensor)
+    arguments = [operands[i] for i in range(len(operands))] + source.captures
+    flags = [batched[i] for i in range(len(operands))] + [False] * len(source.captures)
+    with context():
+        attributes = {
+            "batched": ir.DenseBoolArrayAttr.get(flags),
+            "size": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), size),
+        }
+    specs = [TensorSpec((size, *s.shape), s.dtype) for s in source.result_specs]
+    outs = _derive("vmap", source, attributes, arguments, specs)
+    result = source.results.unflatten(outs)
+    destinations = _prefix_leaves(out_axes, result, "out_axes")
+    out_leaves, out_def = trees.flatten(result)
+    return trees.unflatten(
+        out_def,
+        [moveaxis(x, 0, d) if isinstance(x, Tensor) and d else x for x, d in zip(out_leaves, destinations, strict=True)],
+    )
+
+
+def _prefix_leaves(prefix: Any, tree: Any, what: str) -> list[Any]:
+    """An entry of ``prefix`` for each leaf of ``tree``: a prefix tree's leaf holds for everything below it."""
+    if prefix is None or isinstance(prefix, int):
+        return [prefix] * len(trees.leaves(tree))
+    if isinstance(tree, dict) and isinstance(prefix, dict) and prefix.keys() == tree.keys():
+        pairs = [(prefix[key], tree[key]) for key in sorted(tree)]
+    elif isinstance(tree, tuple | list) and isinstance(prefix, tuple | list) and len(prefix) == len(tree):
+        pairs = list(zip(prefix, tree, strict=True))
+    else:
+        raise ShapeError(f"vmap: {what} {prefix!r} is not a prefix of the tree {tree!r}", location=tracing.user_location())
+    return [leaf for p, t in pairs for leaf in _prefix_leaves(p, t, what)]
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` as a constant for differentiation; any pytree.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> grad(lambda x: x * stop_gradient(x))(Tensor(3.0)).item()
+        3.0
+    """
+    from volta_mlir.dialects.elementwise import StopGradientOp
+
+    return trees.map(lambda leaf: StopGradientOp.apply(as_argument(leaf)) if is_tensor_like(leaf) else leaf, x)
