@@ -149,8 +149,9 @@ def _list_passes() -> str:
 
 
 def _summary(documented: type) -> str:
-    """The first line of a docstring."""
-    return (documented.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    """The first sentence of a docstring."""
+    paragraph = " ".join((documented.__doc__ or "").strip().partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".")
 
 
 def _table(rows: dict[str, str]) -> str:
