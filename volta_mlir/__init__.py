@@ -26,7 +26,7 @@ _HOME = {
     ),
     "Tensor": "tensor",
     **dict.fromkeys("load devices device".split(), "runtime"),
-    **dict.fromkeys("jit Jitted Lowered Compiled".split(), "jit"),
+    **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
     **dict.fromkeys("grad value_and_grad vjp jvp vmap stop_gradient".split(), "transforms"),
 }
 _MODULES = frozenset(entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__)))

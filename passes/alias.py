@@ -1,0 +1,73 @@
+"""volta-alias: which result takes the buffer of which donated argument.
+
+A donated argument (``volta.donated``) and a result can share a buffer when their shapes and dtypes agree. Arguments
+and results carry their place in the caller's trees (``volta.name``), by which a parameter finds its own update; what
+is left is paired in order. The pairing is written as ``iree.abi.output``. Whether a pair may really be updated in
+place shows only in the schedule that IREE makes; the compile step checks it there and drops pairs that may not.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from volta_mlir.mlir import ir
+from volta_mlir.passes.derived import functions, is_private
+from volta_mlir.passes.manager import Pass
+
+ABI_OUTPUT = "iree.abi.output"
+
+
+@dataclass
+class Alias(Pass, name="volta-alias"):
+    """Pair donated arguments with the results that take over their buffers, as iree.abi.output."""
+
+    def run(self, module: Any) -> None:
+        for function in functions(module):
+            if not is_private(function) and not function.is_external:
+                _alias_function(function)
+
+
+def _alias_function(function: Any) -> None:
+    arguments = _attributes(function, "arg_attrs", len(function.arguments))
+    results = _attributes(function, "res_attrs", len(function.type.results))
+    donated = [i for i, attributes in enumerate(arguments) if "volta.donated" in attributes]
+    free = dict(enumerate(function.type.results))
+    pairs: dict[int, int] = {}
+    for matches in (_same_name, lambda argument, result: True):
+        for i in donated:
+            if i in pairs:
+                continue
+            for j, type_ in free.items():
+                if type_ == function.arguments[i].type and matches(arguments[i], results[j]):
+                    pairs[i] = j
+                    del free[j]
+                    break
+    if pairs:
+        set_donations(function, pairs)
+
+
+def _same_name(argument: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether both are the same leaf of their trees: the paths agree after the first component."""
+    names = [a["volta.name"].value.partition(".")[2] for a in (argument, result) if "volta.name" in a]
+    return len(names) == 2 and names[0] == names[1]
+
+
+def _attributes(function: Any, kind: str, count: int) -> list[dict[str, Any]]:
+    if kind not in function.attributes:
+        return [{} for _ in range(count)]
+    return [{entry.name: entry.attr for entry in ir.DictAttr(d)} for d in ir.ArrayAttr(function.attributes[kind])]
+
+
+def donations(function: Any) -> dict[int, int]:
+    """Argument number to result number, as ``iree.abi.output`` says."""
+    arguments = _attributes(function, "arg_attrs", len(function.arguments))
+    return {i: ir.IntegerAttr(a[ABI_OUTPUT]).value for i, a in enumerate(arguments) if ABI_OUTPUT in a}
+
+
+def set_donations(function: Any, pairs: dict[int, int]) -> None:
+    """Replaces the ``iree.abi.output`` attributes of a function's arguments."""
+    arguments = _attributes(function, "arg_attrs", len(function.arguments))
+    for i, attributes in enumerate(arguments):
+        attributes.pop(ABI_OUTPUT, None)
+        if i in pairs:
+            attributes[ABI_OUTPUT] = ir.IntegerAttr.get(ir.IndexType.get(), pairs[i])
+    function.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(a) for a in arguments])

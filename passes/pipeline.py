@@ -1,0 +1,13 @@
+"""The pipeline from traced volta to linalg: one list."""
+
+#: Names of passes in order; upstream passes are nested where they run on functions.
+PIPELINE = (
+    "volta-autodiff",
+    "volta-vmap",
+    "volta-inline",
+    "cse",
+    "volta-simplify",
+    "cse",
+    "volta-alias",
+    "convert-volta-to-linalg",
+)
