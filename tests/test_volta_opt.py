@@ -46,7 +46,8 @@ def test_pass() -> Iterator[type[Pass]]:
     class Fail(Pass, name="volta-test-fail"):
         """Fail on purpose."""
 
-        how: str = option("error", "error, unlocated, warning, internal or invalid")
+        how: str = option("error", "error, unlocated, internal, invalid or reported")
+        sizes: tuple[int, ...] = option((1, 2), "have no meaning")
 
         def run(self, module: ir.Module) -> None:
             first = module.body.operations[0].entry_block.operations[0]
@@ -91,7 +92,10 @@ class TestPasses:
     def test_options_of_a_pass(self, file: str, test_pass: type[Pass], capsys: pytest.CaptureFixture[str]) -> None:
         status, _, err = run(capsys, file, "--volta-test-fail=why=1")
         assert status == 1
-        assert err == "volta-opt: error: volta-test-fail: there is no option 'why=1'; its options are how=str\n"
+        assert (
+            err
+            == "volta-opt: error: volta-test-fail: there is no option 'why=1'; its options are how=str sizes=int,…\n"
+        )
 
     def test_unknown_pass(self, file: str, capsys: pytest.CaptureFixture[str]) -> None:
         status, _, err = run(capsys, file, "--volta-autodif")
@@ -259,7 +263,8 @@ class TestListings:
         status, out, _ = run(capsys, "--help")
         assert status == 0
         assert "  --volta-test-fail\n      Fail on purpose\n" in out
-        assert "how=str\n            error, unlocated, warning, internal or invalid (default: error)\n" in out
+        assert "how=str\n            error, unlocated, internal, invalid or reported (default: error)\n" in out
+        assert "sizes=int,…\n            have no meaning (default: 1,2)\n" in out
         assert "  --cse\n      Merge identical operations" in out
         for name in PASSES:
             assert f"  --{name}\n" in out
@@ -306,7 +311,7 @@ class TestProcess:
         command = [VOLTA_OPT, *(argument.format(file=file) for argument in arguments)]
         # Processor time: the other tests compete for the clock. NumPy's thread pool counts too.
         times = []
-        for _ in range(3):
+        for _ in range(5):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(command, capture_output=True, check=True, env=environment)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
