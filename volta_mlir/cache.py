@@ -28,18 +28,17 @@ class Cache:
     """A cache in one directory.
 
     A directory that is full or not writable makes it forgetful, never an error: one warning per directory is logged.
+
+    Args:
+        directory: by default ``$VOLTA_CACHE_DIR``, else ``$XDG_CACHE_HOME/volta``, else ``~/.cache/volta``.
+            Without an explicit directory, ``VOLTA_CACHE=0`` switches the cache off.
+        max_bytes: bound on the sum of the entries' sizes.
+
+    Raises:
+        CacheError: ``max_bytes`` is not positive.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, max_bytes: int = _DEFAULT_MAX_BYTES) -> None:
-        """
-        Args:
-            directory: by default ``$VOLTA_CACHE_DIR``, else ``$XDG_CACHE_HOME/volta``, else ``~/.cache/volta``.
-                Without an explicit directory, ``VOLTA_CACHE=0`` switches the cache off.
-            max_bytes: bound on the sum of the entries' sizes.
-
-        Raises:
-            CacheError: ``max_bytes`` is not positive.
-        """
         if max_bytes <= 0:
             raise CacheError(f"max_bytes is {max_bytes}: expected a positive size; set VOLTA_CACHE=0 to cache nothing")
         self.max_bytes = max_bytes

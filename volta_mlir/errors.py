@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from volta_mlir.frames import user_location
+
 
 class VoltaError(Exception):
     """Base of every exception that Volta raises on purpose.
@@ -17,10 +19,13 @@ class VoltaError(Exception):
         location: the user's ``"file:line"``, or None where there is none to name.
     """
 
+    #: Whether the line that runs when the error is raised is the one to blame, where no other is given.
+    blames_caller = False
+
     def __init__(self, message: str, *, location: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.location = location
+        self.location = location or (user_location() if self.blames_caller else None)
 
     def __str__(self) -> str:
         return f"{self.message} (at {self.location})" if self.location else self.message
@@ -29,13 +34,19 @@ class VoltaError(Exception):
 class ShapeError(VoltaError, ValueError):
     """Shapes, or the structures of trees, do not fit together."""
 
+    blames_caller = True
+
 
 class DTypeError(VoltaError, TypeError):
     """An element type is not the expected one, or is not supported."""
 
+    blames_caller = True
+
 
 class TraceError(VoltaError):
     """Python code cannot be traced: it needs a value that is known only when the program runs."""
+
+    blames_caller = True
 
 
 class CompileError(VoltaError):
@@ -68,6 +79,8 @@ class DeviceError(VoltaError):
 
 class DonatedError(VoltaError):
     """A buffer is used after it was donated to a call."""
+
+    blames_caller = True
 
 
 class ArtifactError(VoltaError):

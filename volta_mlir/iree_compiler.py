@@ -40,13 +40,11 @@ Donations = Mapping[str, Mapping[int, int]]
 _PACKAGE = str(Path(__file__).resolve().parent)
 _MAX_REPRODUCERS = 20
 
+# By default IREE computes in float32 where the program says float64.
+_NUMERICS = ("--iree-input-demote-f64-to-f32=false",)
 # Flags of each kind of target, without the architecture.
 _BACKENDS = {
-    "cpu": (
-        "--iree-hal-target-device=local",
-        "--iree-hal-local-target-device-backends=llvm-cpu",
-        "--iree-opt-data-tiling",
-    ),
+    "cpu": ("--iree-hal-target-device=local", "--iree-hal-local-target-device-backends=llvm-cpu"),
     "cuda": ("--iree-hal-target-device=cuda",),
     "vulkan": ("--iree-hal-target-device=vulkan",),
 }
@@ -57,8 +55,19 @@ _ARCHITECTURE_FLAGS = {
 }
 # IREE's own default for CUDA, sm_60, has no tensor cores; sm_80 code runs on every later device.
 _DEFAULT_ARCHITECTURES = {"cpu": "host", "cuda": "sm_80", "vulkan": ""}
-# The highest level first. A graph that does not compile at one level is tried at the next.
-_LEVELS = ("O2", "O1", "O0")
+# What to try, best first: some graphs do not compile with all optimisations. On a transformer's training step O2 was
+# slower than O1 on the CPU and more of its dispatches failed ("exceeded stack allocation limit"); reassociation, which
+# O2 implies, makes float reductions vectorise and more accurate, so it is asked for by name. Data tiling makes matmuls
+# several times faster, and refuses contractions with more than one dimension of a kind ("large vector sizes").
+_ATTEMPTS = {
+    "cpu": (
+        ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true", "--iree-opt-data-tiling"),
+        ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true"),
+        ("--iree-opt-level=O0",),
+    ),
+    "cuda": (("--iree-opt-level=O1",), ("--iree-opt-level=O0",)),
+    "vulkan": (("--iree-opt-level=O1",), ("--iree-opt-level=O0",)),
+}
 
 
 @dataclass(frozen=True)
@@ -90,22 +99,27 @@ class Target:
             raise CompileError(f"unknown target {text!r}: expected one of {', '.join(_BACKENDS)}, such as 'cuda:sm_86'")
         for option in options:
             if not option.startswith("--"):
-                raise CompileError(f"unknown option {option!r} in target {text!r}: expected iree-compile flags, --name=value")
+                raise CompileError(f"unknown option {option!r} in target {text!r}: expected iree-compile flags")
         return cls(kind, architecture or _DEFAULT_ARCHITECTURES[kind], tuple(options))
 
     def __str__(self) -> str:
         return " ".join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
 
-    def flags(self, level: str | None = None) -> list[str]:
-        """The ``iree-compile`` flags. ``level`` is the optimisation level, by default the highest."""
-        flags = [*_BACKENDS[self.kind], f"--iree-opt-level={level or _LEVELS[0]}"]
+    @property
+    def attempts(self) -> tuple[tuple[str, ...], ...]:
+        """Complete ``iree-compile`` flags, best first; the others are for graphs that do not compile with those."""
+        fixed = _BACKENDS[self.kind] + _NUMERICS
         if self.architecture:
-            flags.append(_ARCHITECTURE_FLAGS[self.kind] + self.architecture)
-        return flags + list(self.options)
+            fixed += (_ARCHITECTURE_FLAGS[self.kind] + self.architecture,)
+        return tuple(fixed + varied + self.options for varied in _ATTEMPTS[self.kind])
+
+    def flags(self) -> tuple[str, ...]:
+        """The ``iree-compile`` flags that are tried first."""
+        return self.attempts[0]
 
     def fingerprint(self) -> str:
         """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
-        parts = [*self.flags(), *_LEVELS, compiler_version()]
+        parts = [*map(shlex.join, self.attempts), compiler_version()]
         if self.kind == "cpu" and self.architecture == "host":
             parts.append(_host_cpu())
         return "\n".join(parts)
@@ -129,12 +143,14 @@ class Report:
     """What the compiler decided.
 
     Attributes:
-        level: the optimisation level that worked.
+        flags: the ``iree-compile`` flags that worked.
+        fallback: whether these are not the ones tried first.
         dropped: donations that are not in place, with the reason.
         cached: whether the result came from the disk cache.
     """
 
-    level: str
+    flags: tuple[str, ...]
+    fallback: bool = False
     dropped: tuple[DroppedDonation, ...] = ()
     cached: bool = False
 
@@ -150,7 +166,8 @@ class Compiled:
     def to_bytes(self) -> bytes:
         header = {
             "donations": {f: list(pairs.items()) for f, pairs in self.donations.items()},
-            "level": self.report.level,
+            "flags": self.report.flags,
+            "fallback": self.report.fallback,
             "dropped": [
                 [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
                 for d in self.report.dropped
@@ -161,7 +178,7 @@ class Compiled:
     @classmethod
     def from_bytes(cls, data: bytes) -> Compiled:
         """The inverse of ``to_bytes``; the report says ``cached``. Raises ArtifactError for anything else."""
-        head, newline, vmfb = data.partition(b"\n")
+        head, _, vmfb = data.partition(b"\n")
         try:
             header = json.loads(head)
             donations = {f: {int(a): int(r) for a, r in pairs} for f, pairs in header["donations"].items()}
@@ -169,7 +186,8 @@ class Compiled:
                 DroppedDonation(function, argument, result, stream.Hazard(function, argument, *names))
                 for function, argument, result, *names in header["dropped"]
             )
-            return cls(vmfb, donations, Report(header["level"], dropped, cached=True))
+            report = Report(tuple(header["flags"]), header["fallback"], dropped, cached=True)
+            return cls(vmfb, donations, report)
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"not a compiled module: {error}") from error
 
@@ -191,7 +209,7 @@ def compile_module(
         cache: where compiled modules and reproducers are kept; by default the user's cache directory.
 
     Raises:
-        CompileError: IREE refused the program at every optimisation level. The error names a reproducer.
+        CompileError: IREE refused the program, whatever the optimisations. The error names a reproducer.
     """
     target = Target.parse(target)
     cache = Cache() if cache is None else cache
@@ -204,8 +222,8 @@ def compile_module(
         except ArtifactError:
             log.warning("ignoring an unreadable cache entry: %s", key)
 
-    reproducer = _Reproducer.write(cache.directory, key, text, target)
-    compiled = _compile_at_some_level(emit, text, kept, target, reproducer)
+    reproducer = _Reproducer.write(cache.directory, key, text, target.flags())
+    compiled = _compile_somehow(emit, text, kept, target, reproducer)
     reproducer.remove()
     for dropped in compiled.report.dropped:
         log.info("donation is not in place: %s", dropped)
@@ -221,7 +239,7 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
     """
     target = Target.parse(target)
     try:
-        answer = _worker.ask(Request(text, tuple(target.flags()), {}, schedule_only=True))
+        answer = _worker.ask(Request(text, target.flags(), {}, schedule_only=True))
     except _Refused as refused:
         raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
     assert isinstance(answer, bytes)
@@ -233,14 +251,22 @@ def warm_up() -> None:
     _worker.start()
 
 
+@functools.cache
 def compiler_version() -> str:
-    """The version of the installed compiler package, found without loading the compiler."""
-    from importlib.metadata import version
+    """The version of the installed compiler package, found without loading the compiler.
 
-    return version("iree-base-compiler")
+    Raises:
+        CompileError: it is not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("iree-base-compiler")
+    except PackageNotFoundError:
+        raise CompileError("compiling needs IREE's compiler: pip install iree-base-compiler") from None
 
 
-def _compile_at_some_level(
+def _compile_somehow(
     emit: Callable[[Donations], str],
     text: str,
     donations: dict[str, dict[int, int]],
@@ -248,27 +274,27 @@ def _compile_at_some_level(
     reproducer: _Reproducer,
 ) -> Compiled:
     first_error: CompileError | None = None
-    for level in _LEVELS:
+    for flags in target.attempts:
         kept, source = {f: dict(pairs) for f, pairs in donations.items()}, text
         dropped: list[DroppedDonation] = []
         try:
-            while isinstance(answer := _worker.ask(Request(source, tuple(target.flags(level)), kept)), list):
+            while isinstance(answer := _worker.ask(Request(source, flags, kept)), list):
                 for hazard in answer:
                     result = kept[hazard.function].pop(hazard.argument)
                     dropped.append(DroppedDonation(hazard.function, hazard.argument, result, hazard))
                 source = emit(kept)
-            return Compiled(answer, kept, Report(level, tuple(dropped)))
+            return Compiled(answer, kept, Report(flags, first_error is not None, tuple(dropped)))
         except _Refused as refused:
             if first_error is None:
-                reproducer.record(source, target, level, refused)
+                reproducer.record(source, flags, refused)
                 first_error = CompileError(
                     f"IREE cannot compile this program for {target}: {refused.summary}",
                     location=refused.location,
                     reproducer=reproducer.directory,
                 )
-            if refused.is_input_error:  # no level can help
+            if refused.is_input_error:  # other flags cannot help
                 break
-            log.warning("optimisation level %s failed for %s: %s", level, target, refused.summary)
+            log.warning("does not compile for %s with %s: %s", target, shlex.join(flags), refused.summary)
     assert first_error is not None
     raise first_error
 
@@ -287,7 +313,7 @@ def _host_cpu() -> str:
 
 
 class _Refused(Exception):
-    """IREE reported failure or crashed; becomes a CompileError once all levels were tried."""
+    """IREE reported failure or crashed; becomes a CompileError once everything was tried."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.stage)
@@ -324,7 +350,8 @@ class _Worker:
         """Compiles one program. Raises _Refused where IREE refuses it or crashes."""
         with self._lock:
             process = self._start()
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
                 pickle.dump(request, process.stdin)
                 process.stdin.flush()
@@ -351,7 +378,7 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by _kill
         self._owner = os.getpid()  # a forked child must not write into its parent's pipe
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from volta_mlir.iree_worker import main; main()"],
@@ -378,7 +405,8 @@ class _Worker:
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         if self._owner == os.getpid():
             process.kill()
             process.wait()
@@ -404,7 +432,7 @@ class _Reproducer:
     directory: Path | None
 
     @classmethod
-    def write(cls, cache_directory: Path | None, key: str, text: str, target: Target) -> _Reproducer:
+    def write(cls, cache_directory: Path | None, key: str, text: str, flags: tuple[str, ...]) -> _Reproducer:
         """Writes to ``crashes`` in the cache directory, or in the temporary directory where that is not writable."""
         fallback = Path(tempfile.gettempdir()) / f"volta-{os.getuid()}"
         for root in filter(None, (cache_directory, fallback)):
@@ -412,19 +440,19 @@ class _Reproducer:
             try:
                 directory.mkdir(parents=True, exist_ok=True)
                 reproducer = cls(directory)
-                reproducer._store(text, target, _LEVELS[0])
+                reproducer._store(text, flags)
                 reproducer._prune()
                 return reproducer
             except OSError as error:
                 log.debug("no reproducer in %s: %s", directory, error)
         return cls(None)
 
-    def record(self, text: str, target: Target, level: str, refused: _Refused) -> None:
+    def record(self, text: str, flags: tuple[str, ...], refused: _Refused) -> None:
         """Records a failure."""
         if self.directory is None:
             return
         try:
-            self._store(text, target, level)
+            self._store(text, flags)
             (self.directory / "error.txt").write_text("\n".join(refused.diagnostics) + "\n")
         except OSError as error:
             log.debug("incomplete reproducer %s: %s", self.directory, error)
@@ -433,10 +461,10 @@ class _Reproducer:
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _store(self, text: str, target: Target, level: str) -> None:
+    def _store(self, text: str, flags: tuple[str, ...]) -> None:
         assert self.directory is not None
         (self.directory / SOURCE_NAME).write_text(text)
-        command = shlex.join(["iree-compile", *target.flags(level), SOURCE_NAME, "-o", "module.vmfb"])
+        command = shlex.join(["iree-compile", *flags, SOURCE_NAME, "-o", "module.vmfb"])
         (self.directory / "command.txt").write_text(command + "\n")
 
     def _prune(self) -> None:

@@ -11,7 +11,7 @@ Operations come from MLIR's Python bindings but are only walked here, so this mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -70,10 +70,7 @@ class _Version:
 
     previous: _Version | None
     writer: Any = None
-    readers: list[tuple[Any, int]] | None = None  # operation, operand index
-
-    def __post_init__(self) -> None:
-        self.readers = []
+    readers: list[tuple[Any, int]] = field(default_factory=list)  # operation, operand index
 
     def older(self) -> Iterator[_Version]:
         version: _Version | None = self
@@ -121,7 +118,7 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
 
     for version in versions:
         writer = version.writer
-        if writer is None:
+        if version.previous is None:
             continue
         for other in versions:
             if other.writer is not None and other is not version and other.previous is version.previous:
@@ -130,7 +127,9 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
             for reader, operand in old.readers:
                 if reader == writer:
                     if not program.reads_what_it_writes(reader, operand):
-                        return hazard(_describe(reader), _describe(writer), "reads other elements than it overwrites in")
+                        return hazard(
+                            _describe(reader), _describe(writer), "reads other elements than it overwrites in"
+                        )
                 elif not program.happens_before(reader, writer):
                     return hazard(_describe(reader), _describe(writer), "may read after the update by")
         if not program.updates_in_place(writer):
@@ -140,8 +139,8 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
 
 def _describe(op: Any) -> str:
     if "entry_points" in op.attributes:
-        return "dispatch @" + list(op.attributes["entry_points"])[0].value[-1]
-    return op.name
+        return "dispatch @" + str(next(iter(op.attributes["entry_points"])).value[-1])
+    return str(op.name)
 
 
 def _parent(op: Any) -> Any:
@@ -225,9 +224,9 @@ class _Program:
             return False
         roots = [second]
         for op in first.block:  # a wait on the host orders everything that follows it
-            if op.operation.name == "stream.timepoint.await":
-                if self._positions[first] < self._positions[op.operation] < self._positions[second]:
-                    roots.append(op.operation)
+            between = self._positions[first] < self._positions[op.operation] < self._positions[second]
+            if between and op.operation.name == "stream.timepoint.await":
+                roots.append(op.operation)
         seen: set[Any] = set()
         while roots:
             op = roots.pop()
@@ -261,27 +260,24 @@ class _Program:
         tied = [t.value for t in dispatch.attributes["tied_operands"] if t.value >= 0]
         writes = [t for t in tied if dispatch.operands[t + base] == buffer]
         return all(
-            self._range(dispatch, reads) == self._range(dispatch, write) and self._bindings_agree(dispatch, reads, write)
+            self._range(dispatch, reads) == self._range(dispatch, write)
+            and self._bindings_agree(dispatch, reads, write)
             for write in writes
         )
 
     @staticmethod
     def _range(dispatch: Any, argument: int) -> tuple[Any, Any]:
-        """Offset and end of a resource argument. Segments: workload, arguments, sizes, offsets, ends, lengths, …"""
+        """Offset and end of a resource argument. The segments are workload, arguments, sizes, offsets, ends."""
         segments = _segments(dispatch)
         base = segments[0]
-        resources = [
-            i for i in range(segments[1]) if "stream.resource" in str(dispatch.operands[base + i].type)
-        ]
+        resources = [i for i in range(segments[1]) if "stream.resource" in str(dispatch.operands[base + i].type)]
         position = resources.index(argument)
         offsets = sum(segments[:3])
         ends = sum(segments[:4])
         return dispatch.operands[offsets + position], dispatch.operands[ends + position]
 
     def _bindings_agree(self, dispatch: Any, read: int, write: int) -> bool:
-        return all(
-            _reads_only_overwritten_elements(function, read, write) for function in self._entry_points(dispatch)
-        )
+        return all(_reads_only_overwritten_elements(function, read, write) for function in self._entry_points(dispatch))
 
     def _entry_points(self, dispatch: Any) -> Iterator[Any]:
         for symbol in dispatch.attributes["entry_points"]:

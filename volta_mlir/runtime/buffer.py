@@ -69,7 +69,7 @@ class DeviceBuffer:
         device: where it is.
     """
 
-    __slots__ = ("shape", "dtype", "device", "_view", "_exports", "_shared", "_address", "_donated_to", "__weakref__")
+    __slots__ = ("__weakref__", "_address", "_donated_to", "_exports", "_shared", "_view", "device", "dtype", "shape")
 
     def __init__(self, view: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: Device) -> None:
         """Wraps an ``iree.runtime.HalBufferView``; use ``from_numpy`` to make an array."""
@@ -129,7 +129,7 @@ class DeviceBuffer:
         try:
             view = where.hal.from_dlpack_capsule(capsule)
         except Exception as error:  # nanobind maps IREE's status codes to various types
-            raise DTypeError(f"this array cannot be taken over through DLPack ({error}); convert it to NumPy first") from None
+            raise DTypeError(f"DLPack does not hand this array over ({error}); convert it to NumPy first") from None
         names = {int(getattr(runtime.HalElementType, value)): name for name, value in _ELEMENT_TYPES.items()}
         names |= {int(getattr(runtime.HalElementType, f"UINT_{n}")): f"uint{n}" for n in (8, 16, 32, 64)}
         name = names.get(int(view.element_type))
@@ -218,11 +218,12 @@ class DeviceBuffer:
         return raw.view(self.dtype).reshape(self.shape)
 
     def _export(self) -> np.ndarray[Any, Any]:
-        """An array that is remembered for as long as somebody uses it; every NumPy view of it keeps it alive."""
+        """An array that is remembered for as long as somebody uses it, or a view of it."""
         array = self._host_array()
         if self.device.is_host:
             self._exports = [export for export in self._exports if export() is not None]
-            self._exports.append(weakref.ref(array))
+            assert array.base is not None  # the mapping itself: NumPy makes every view refer to the innermost array
+            self._exports.append(weakref.ref(array.base))
         return array
 
     # Donation, for the module that calls.

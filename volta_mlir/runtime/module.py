@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
 from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
-from volta_mlir.runtime.device import Device, device, iree, vm_instance
+from volta_mlir.runtime.device import Device, device, iree, reason, vm_instance
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
 
 
@@ -61,7 +62,7 @@ class LoadedModule:
             program = runtime.VmModule.copy_buffer(vm_instance(), data)
         except Exception as error:  # nanobind maps IREE's status codes to various types
             raise ArtifactError(
-                f"{name} cannot be loaded: {_reason(error)}; expected a .vmfb made by this version of IREE"
+                f"{name} cannot be loaded: {reason(error)}; expected a .vmfb made by this version of IREE"
             ) from None
         entries = {f: program.lookup_function(f) for f in program.function_names}
         texts = {
@@ -80,7 +81,7 @@ class LoadedModule:
             context = runtime.VmContext(vm_instance(), [hal, program])
         except Exception as error:
             raise DeviceError(
-                f"{name} does not run on {self.device}: {_reason(error)}; was it compiled for another kind of device?"
+                f"{name} does not run on {self.device}: {reason(error)}; was it compiled for another kind of device?"
             ) from None
         lock = threading.Lock()  # a context runs one call at a time
         self.functions: Mapping[str, Function] = {
@@ -88,7 +89,7 @@ class LoadedModule:
         }
 
     def __getattr__(self, name: str) -> Function:
-        functions = self.__dict__.get("functions", {})
+        functions: Mapping[str, Function] = self.__dict__.get("functions", {})
         if name in functions:
             return functions[name]
         raise AttributeError(f"this module has no function {name!r}; it has {', '.join(functions)}")
@@ -147,10 +148,9 @@ class Function:
             DeviceError: an array is on another device, or the call failed.
         """
         leaves: list[Any] = []
-        _match(self.signature.args, self._bind(args, kwargs), f"{self.name}()", leaves)
-        buffers = [
-            _to_buffer(value, spec, self.device) for value, spec in zip(leaves, self._arguments, strict=True)
-        ]
+        for name, tree, value in self._bind(args, kwargs):
+            _match(tree, value, name, leaves)
+        buffers = [_to_buffer(value, spec, self.device) for value, spec in zip(leaves, self._arguments, strict=True)]
         results: Sequence[Any] = self.invoke_flat(buffers)
         if self._wrap is not None:
             results = [self._wrap(result) for result in results]
@@ -172,7 +172,7 @@ class Function:
             with self._lock:
                 self._context.invoke(self._entry, inputs, outputs)
         except Exception as error:  # nanobind maps IREE's status codes to various types
-            raise DeviceError(f"{self.name}() failed on {self.device}: {_reason(error)}") from error
+            raise DeviceError(f"{self.name}() failed on {self.device}: {reason(error)}") from error
         finally:
             for index, spec in self._donated:
                 buffers[index].mark_donated(f"{spec.path} of {self.name}()")
@@ -191,10 +191,10 @@ class Function:
     def _protect(self, buffers: Sequence[DeviceBuffer]) -> list[DeviceBuffer]:
         """The arguments, with copies for those that the call overwrites although somebody else can see them."""
         passed = list(buffers)
+        times = Counter(map(id, buffers))
         for index in self._overwritten:
             buffer = buffers[index]
-            twice = sum(other is buffer for other in buffers) > 1 if len(set(map(id, buffers))) < len(buffers) else False
-            if twice or not buffer.is_private():
+            if times[id(buffer)] > 1 or not buffer.is_private():
                 passed[index] = buffer.copy()
         return passed
 
@@ -213,8 +213,8 @@ class Function:
             if argument.donated is None and size(result) == size(argument) > 0
         ]
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """Positional arguments, with keyword arguments at their places."""
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tree, Any]]:
+        """Name, expected tree and value of each argument; keyword arguments come to their places."""
         names = self.signature.arg_names
         values = list(args)
         for name in names[len(args) :]:
@@ -222,10 +222,11 @@ class Function:
                 values.append(kwargs.pop(name))
         if kwargs:
             raise ShapeError(f"{self.name}() got unexpected arguments {', '.join(kwargs)}; it takes {', '.join(names)}")
-        if len(values) != len(self.signature.args.children):
-            expected = ", ".join(names) or f"{len(self.signature.args.children)} arguments"
-            raise ShapeError(f"{self.name}() got {len(values)} arguments: expected {expected}")
-        return tuple(values)
+        trees = self.signature.args.children
+        if len(values) != len(trees):
+            expected = ", ".join(names) or "none"
+            raise ShapeError(f"{self.name}() got {len(values)} arguments: expected {len(trees)}, {expected}")
+        return list(zip(names, trees, values, strict=True))
 
     def __repr__(self) -> str:
         def show(specs: Sequence[LeafSpec]) -> str:
@@ -242,13 +243,6 @@ def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         return str(source), Path(source).read_bytes()
     except OSError as error:
         raise ArtifactError(f"{source} cannot be read: {error.strerror}") from None
-
-
-def _reason(error: Exception) -> str:
-    """The first line of IREE's message, without its source position."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    before, separator, after = text.partition(".c:")
-    return after.partition(";")[2].strip() or after if separator else text
 
 
 def _match(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
@@ -307,7 +301,9 @@ def _to_array(value: Any, spec: LeafSpec) -> np.ndarray[Any, Any]:
         return DeviceBuffer.from_dlpack(value).numpy()
     array = np.asarray(value)
     if array.dtype == np.object_:
-        raise DTypeError(f"{spec.path}: got {type(value).__name__}, expected an array {describe(spec.shape, spec.dtype)}")
+        raise DTypeError(
+            f"{spec.path}: got {type(value).__name__}, expected an array {describe(spec.shape, spec.dtype)}"
+        )
     return array
 
 

@@ -71,7 +71,7 @@ class Tree:
         if self.kind == "dict":
             return dict(zip(self.keys, values, strict=True))
         if self.kind == "namedtuple":
-            return namedtuple(self.name, self.keys)(*values)  # type: ignore[misc]
+            return namedtuple(self.name, self.keys)(*values)
         return values if self.kind == "list" else tuple(values)
 
 
@@ -82,11 +82,11 @@ def leaf(path: str, shape: tuple[int, ...], dtype: str, donated: int | None = No
 
 @dataclass(frozen=True)
 class FunctionSignature:
-    """What one function takes and returns. ``args`` is a tuple tree with one child for each positional argument."""
+    """What one function takes and returns. ``args`` is a tuple tree with one child for each name in ``arg_names``."""
 
     args: Tree
     results: Tree
-    arg_names: tuple[str, ...] = ()
+    arg_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,557 @@
+"""Compilation: targets, donations that are checked on the schedule, failures and their reproducers."""
+
+import functools
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from volta_mlir import iree_compiler, iree_worker
+from volta_mlir.cache import Cache
+from volta_mlir.errors import ArtifactError, CompileError
+from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
+from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
+
+N = 64
+T = f"tensor<{N}x{N}xf32>"
+ID, TRANSPOSED = "affine_map<(i, j) -> (i, j)>", "affine_map<(i, j) -> (j, i)>"
+
+
+class Emitter:
+    """Writes functions over f32[64, 64] and keeps NumPy's answer beside each value."""
+
+    def __init__(self, name, arguments, donations):
+        self.name, self.arguments, self.donations = name, arguments, donations
+        self.lines = [
+            "  %zero = arith.constant 0.0 : f32",
+            f"  %empty = tensor.empty() : {T}",
+            f"  %zeros = linalg.fill ins(%zero : f32) outs(%empty : {T}) -> {T}",
+        ]
+        self.expected = {}
+
+    def _value(self, text, compute):
+        name = f"%v{len(self.expected)}"
+        self.lines.append(f"  {name} = {text}")
+        self.expected[name] = compute
+        return name
+
+    def _get(self, name, inputs):
+        return inputs[int(name[2:])] if name.startswith("%a") else self.expected[name](inputs)
+
+    def matmul(self, a, b):
+        return self._value(
+            f"linalg.matmul ins({a}, {b} : {T}, {T}) outs(%zeros : {T}) -> {T}",
+            lambda x: self._get(a, x) @ self._get(b, x) / 1,
+        )
+
+    def elementwise(self, op, a, b, transpose_b=False):
+        compute = {"addf": np.add, "subf": np.subtract, "mulf": np.multiply}[op]
+        second = TRANSPOSED if transpose_b else ID
+        return self._value(
+            f'linalg.generic {{indexing_maps = [{ID}, {second}, {ID}], iterator_types = ["parallel", "parallel"]}} '
+            f"ins({a}, {b} : {T}, {T}) outs(%empty : {T}) {{ ^bb0(%l: f32, %r: f32, %o: f32): "
+            f"%s = arith.{op} %l, %r : f32 linalg.yield %s : f32 }} -> {T}",
+            lambda x: compute(self._get(a, x), self._get(b, x).T if transpose_b else self._get(b, x)),
+        )
+
+    def text(self, results, kept):
+        args = ", ".join(
+            f"%a{i}: {T}" + (f" {{iree.abi.output = {kept[i]} : index}}" if i in kept else "")
+            for i in range(self.arguments)
+        )
+        leaves = [
+            leaf(f"a{i}", (N, N), "float32", self.donations.get(i), in_place=i in kept) for i in range(self.arguments)
+        ]
+        outs = tuple(leaf(str(i), (N, N), "float32") for i in range(len(results)))
+        names = tuple(f"a{i}" for i in range(self.arguments))
+        signature = FunctionSignature(Tree("tuple", None, tuple(leaves)), Tree("tuple", None, outs), names)
+        types = ", ".join([T] * len(results))
+        return (
+            f"func.func @{self.name}({args}) -> ({types}) {attributes(self.name, signature)} {{\n"
+            + "\n".join(self.lines)
+            + f"\n  return {', '.join(results)} : {types}\n}}\n"
+        )
+
+    def answers(self, results, inputs):
+        return [self._get(r, inputs) for r in results]
+
+
+def attributes(name, signature):
+    text = Signature({name: signature}, "0").reflection(name)["volta.signature"]
+    return 'attributes {iree.reflection = {volta.signature = "' + text.replace('"', "\\22") + '"}}'
+
+
+def update_before_a_reader():
+    """y = d·w reads w, but IREE fuses w - g into the dispatch that computes g, which runs first."""
+    e = Emitter("update_before_a_reader", 3, {2: 1})
+    d = e.matmul("%a0", "%a1")
+    g = e.matmul(d, "%a0")
+    return e, [e.matmul(d, "%a2"), e.elementwise("subf", "%a2", g)]
+
+
+def elementwise_update():
+    e = Emitter("elementwise_update", 2, {0: 0})
+    return e, [e.elementwise("subf", "%a0", "%a1")]
+
+
+def update_fused_into_matmul():
+    e = Emitter("update_fused_into_matmul", 3, {2: 0})
+    return e, [e.elementwise("subf", "%a2", e.matmul("%a0", "%a1"))]
+
+
+def matmul_into_its_operand():
+    e = Emitter("matmul_into_its_operand", 2, {1: 0})
+    return e, [e.matmul("%a0", "%a1")]
+
+
+def transposed_into_itself():
+    e = Emitter("transposed_into_itself", 2, {1: 0})
+    return e, [e.elementwise("addf", "%a0", "%a1", transpose_b=True)]
+
+
+def new_value_is_read():
+    e = Emitter("new_value_is_read", 3, {0: 0})
+    w = e.elementwise("subf", "%a0", "%a1")
+    return e, [w, e.matmul(w, "%a2")]
+
+
+def swap():
+    e = Emitter("swap", 2, {0: 0, 1: 1})
+    return e, ["%a1", "%a0"]
+
+
+def crossed_updates():
+    e = Emitter("crossed_updates", 2, {0: 0, 1: 1})
+    return e, [e.elementwise("addf", "%a0", "%a1"), e.elementwise("subf", "%a0", "%a1")]
+
+
+def old_and_new_returned():
+    e = Emitter("old_and_new_returned", 2, {0: 1})
+    return e, ["%a0", e.elementwise("subf", "%a0", "%a1")]
+
+
+def momentum():
+    e = Emitter("momentum", 4, {0: 0, 1: 1})
+    g = e.matmul("%a2", "%a3")
+    m = e.elementwise("addf", e.elementwise("mulf", "%a1", "%a1"), g)
+    return e, [e.elementwise("subf", "%a0", m), m]
+
+
+def random_program(seed):
+    """Matmuls and elementwise operations over four arguments; two of them donated to random results."""
+    rng = random.Random(seed)
+    e = Emitter(f"random_{seed}", 4, {})
+    values = [f"%a{i}" for i in range(4)]
+    for _ in range(rng.randint(2, 7)):
+        a, b = rng.choice(values), rng.choice(values)
+        if rng.random() < 0.35:
+            half = e.matmul(a, b)
+            values.append(e.elementwise("mulf", half, "%a3"))
+        else:
+            values.append(e.elementwise(rng.choice(["addf", "subf", "mulf"]), a, b, rng.random() < 0.15))
+    results = rng.sample(values[4:], min(len(values) - 4, rng.randint(2, 4)))
+    e.donations = dict(zip(rng.sample(range(3), 2), rng.sample(range(len(results)), 2), strict=True))
+    return e, results
+
+
+IN_PLACE = [elementwise_update, update_fused_into_matmul, new_value_is_read]
+COPIED = [update_before_a_reader, transposed_into_itself, swap, old_and_new_returned]
+# With data tiling, the matmul packs its operand first, so that overwriting it is safe.
+CASES = [*IN_PLACE, *COPIED, matmul_into_its_operand, crossed_updates, momentum]
+CASES += [functools.partial(random_program, seed) for seed in range(24)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return {e.name: (e, results) for e, results in (case() for case in CASES)}
+
+
+@pytest.fixture(scope="module")
+def compiled(programs, cache):
+    """All cases in one module."""
+
+    def emit(kept):
+        return "".join(e.text(results, kept.get(name, {})) for name, (e, results) in programs.items())
+
+    result = compile_module(emit, {name: e.donations for name, (e, _) in programs.items()}, cache=cache)
+    iree_compiler._worker.close()  # coverage is written when a process ends by itself, and tests below crash it
+    return result
+
+
+@pytest.fixture(scope="module")
+def module(compiled):
+    return load(compiled.vmfb)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: getattr(c, "__name__", None) or f"random_{c.args[0]}")
+def test_donation_never_changes_a_result(case, programs, module):
+    name = case()[0].name
+    e, results = programs[name]
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        inputs = [rng.standard_normal((N, N)).astype(np.float32) / 4 for _ in range(e.arguments)]
+        expected = e.answers(results, inputs)
+        for got, want in zip(module.functions[name](*inputs), expected, strict=True):
+            assert np.linalg.norm(got.numpy() - want) <= 1e-5 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("case", IN_PLACE)
+def test_safe_donations_are_in_place(case, programs, compiled, module):
+    name = case.__name__
+    e, _ = programs[name]
+    assert compiled.donations[name] == e.donations
+    inputs = [DeviceBuffer.from_numpy(np.ones((N, N), np.float32)) for _ in range(e.arguments)]
+    addresses = {i: inputs[i].address() for i in e.donations}
+    results = module.functions[name](*inputs)
+    for argument, result in e.donations.items():
+        assert results[result].address() == addresses[argument]
+        assert inputs[argument].donated
+
+
+@pytest.mark.parametrize("case", COPIED)
+def test_unsafe_donations_are_copied_and_reported(case, compiled):
+    name = case.__name__
+    assert [d for d in compiled.report.dropped if d.function == name]
+    assert compiled.donations[name] == {}
+
+
+def test_the_report_names_both_dispatches(compiled):
+    (dropped,) = (d for d in compiled.report.dropped if d.function == "update_before_a_reader")
+    assert (dropped.argument, dropped.result) == (2, 1)
+    text = str(dropped)
+    assert "dispatch @" in dropped.hazard.reader
+    assert "dispatch @" in dropped.hazard.writer
+    assert "@update_before_a_reader argument 2" in text
+    assert "may read after the update" in text
+
+
+def test_most_donations_survive(programs, compiled):
+    """The check is conservative, but not so much that donation is of no use."""
+    asked = sum(len(e.donations) for name, (e, _) in programs.items() if name.startswith("random_"))
+    kept = sum(len(pairs) for name, pairs in compiled.donations.items() if name.startswith("random_"))
+    assert kept >= asked / 4
+
+
+def one_function(body, arguments="%x: tensor<8xf32>", results="tensor<8xf32>"):
+    return f"func.func @f({arguments}) -> ({results}) {{\n{body}\n}}\n"
+
+
+def donations_of(text, cache, donation, target="cpu"):
+    """Which donations are kept in a module whose text marks the argument with DONATED."""
+
+    def emit(kept):
+        return text.replace("DONATED", "{iree.abi.output = 0 : index}" if kept.get("f") else "")
+
+    return compile_module(emit, {"f": donation}, target, cache=cache)
+
+
+def test_a_matmul_is_not_in_place_where_it_reads_its_operand_directly(cache):
+    e, results = matmul_into_its_operand()
+    text = (
+        e.text(results, {1: 0})
+        .replace("@matmul_into_its_operand", "@f")
+        .replace("{iree.abi.output = 0 : index}", "DONATED")
+    )
+    result = donations_of(text, cache, {1: 0}, "cpu --iree-opt-data-tiling=false")
+    assert result.donations == {"f": {}}
+    assert "reads other elements than it overwrites" in str(result.report.dropped[0])
+
+
+def test_one_slice_is_updated_in_place(cache):
+    body = """
+      %0 = tensor.insert_slice %row into %x[3, 0] [1, 64] [1, 1] : tensor<1x64xf32> into tensor<16x64xf32>
+      return %0 : tensor<16x64xf32>"""
+    arguments = "%x: tensor<16x64xf32> DONATED, %row: tensor<1x64xf32>"
+    result = donations_of(one_function(body, arguments, "tensor<16x64xf32>"), cache, {0: 0})
+    assert result.donations == {"f": {0: 0}}
+
+
+def test_a_normalisation_is_not_in_place(cache):
+    """Every element of the result needs all elements of the argument."""
+    body = """
+      %zero = arith.constant 0.0 : f32
+      %e0 = tensor.empty() : tensor<f32>
+      %z = linalg.fill ins(%zero : f32) outs(%e0 : tensor<f32>) -> tensor<f32>
+      %sum = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> ()>],
+        iterator_types = ["reduction"]} ins(%x : tensor<512xf32>) outs(%z : tensor<f32>) {
+        ^bb0(%a: f32, %b: f32): %s = arith.addf %a, %b : f32 linalg.yield %s : f32 } -> tensor<f32>
+      %e = tensor.empty() : tensor<512xf32>
+      %0 = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> ()>, affine_map<(i) -> (i)>],
+        iterator_types = ["parallel"]} ins(%x, %sum : tensor<512xf32>, tensor<f32>) outs(%e : tensor<512xf32>) {
+        ^bb0(%a: f32, %b: f32, %c: f32): %s = arith.divf %a, %b : f32 linalg.yield %s : f32 } -> tensor<512xf32>
+      return %0 : tensor<512xf32>"""
+    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), cache, {0: 0})
+    assert result.donations == {"f": {}}
+
+
+def test_a_gather_is_not_in_place(cache):
+    body = """
+      %c511 = arith.constant 511 : index
+      %e = tensor.empty() : tensor<512xf32>
+      %0 = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>], iterator_types = ["parallel"]}
+        outs(%e : tensor<512xf32>) { ^bb0(%o: f32):
+          %i = linalg.index 0 : index
+          %j = arith.subi %c511, %i : index
+          %v = tensor.extract %x[%j] : tensor<512xf32>
+          linalg.yield %v : f32 } -> tensor<512xf32>
+      return %0 : tensor<512xf32>"""
+    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), cache, {0: 0})
+    assert result.donations == {"f": {}}
+
+
+def test_a_loop_is_not_in_place(cache):
+    body = """
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c9 = arith.constant 9 : index
+      %e = tensor.empty() : tensor<64x64xf32>
+      %zero = arith.constant 0.0 : f32
+      %z = linalg.fill ins(%zero : f32) outs(%e : tensor<64x64xf32>) -> tensor<64x64xf32>
+      %0 = scf.for %i = %c0 to %c9 step %c1 iter_args(%acc = %x) -> (tensor<64x64xf32>) {
+        %m = linalg.matmul ins(%acc, %x : tensor<64x64xf32>, tensor<64x64xf32>) outs(%z : tensor<64x64xf32>)
+          -> tensor<64x64xf32>
+        scf.yield %m : tensor<64x64xf32>
+      }
+      return %0 : tensor<64x64xf32>"""
+    result = donations_of(one_function(body, "%x: tensor<64x64xf32> DONATED", "tensor<64x64xf32>"), cache, {0: 0})
+    assert result.donations == {"f": {}}
+
+
+ADD = one_function("  %0 = arith.addf %x, %x : tensor<8xf32>\n  return %0 : tensor<8xf32>")
+
+
+def test_the_second_compilation_comes_from_the_cache(cache):
+    first = compile_module(lambda kept: ADD, cache=cache)
+    second = compile_module(lambda kept: ADD, cache=cache)
+    assert not first.report.cached
+    assert second.report.cached
+    assert second.vmfb == first.vmfb
+
+
+def test_a_cached_report_keeps_its_reasons(compiled):
+    again = Compiled.from_bytes(compiled.to_bytes())
+    assert again.donations == compiled.donations
+    assert again.report.dropped == compiled.report.dropped
+    with pytest.raises(ArtifactError, match="not a compiled module"):
+        Compiled.from_bytes(b"{}\n")
+
+
+def test_an_unreadable_cache_entry_is_compiled_again(tmp_path, monkeypatch, caplog):
+    cache = Cache(tmp_path)
+    monkeypatch.setattr(Cache, "get", lambda self, key: b"nonsense")
+    assert not compile_module(lambda kept: ADD, cache=cache).report.cached
+    assert "unreadable cache entry" in caplog.text
+
+
+def test_the_schedule_can_be_read():
+    assert "stream.async.dispatch" in schedule_text(ADD)
+    with pytest.raises(CompileError, match="cannot schedule"):
+        schedule_text("func.func @f(")
+
+
+def test_targets():
+    assert Target.parse("cpu") == Target("cpu", "host")
+    assert str(Target.parse("cuda")) == "cuda:sm_80"
+    assert str(Target.parse("vulkan")) == "vulkan"
+    cuda = Target.parse("cuda:sm_86 --iree-foo=1")
+    assert "--iree-cuda-target=sm_86" in cuda.flags()
+    assert cuda.flags()[-1] == "--iree-foo=1"
+    assert Target.parse(cuda) is cuda
+    assert str(cuda) == "cuda:sm_86 --iree-foo=1"
+    assert Target.parse("cpu:generic").fingerprint() != Target.parse("cpu").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("tpu", "unknown target 'tpu': expected one of cpu"), ("cpu O3", "unknown option 'O3'")]
+)
+def test_bad_targets(text, message):
+    with pytest.raises(CompileError, match=message):
+        Target.parse(text)
+
+
+def reproducer_of(error):
+    directory = error.value.reproducer
+    assert str(directory) in str(error.value)
+    assert (directory / "module.mlir").exists()
+    assert (directory / "command.txt").read_text().startswith("iree-compile --iree-hal-target-device=local")
+    return directory
+
+
+def test_a_refused_program_names_the_users_line(cache, capfd):
+    frames = f'callsite("{iree_compiler.__file__}":1:1 at "/home/me/train.py":7:3)'
+    bad = one_function(
+        f'  %0 = "util.nope"(%x) : (tensor<8xf32>) -> tensor<8xf32> loc({frames})\n  return %0 : tensor<8xf32>'
+    )
+    with pytest.raises(CompileError, match="unregistered operation 'util\\.nope'") as error:
+        compile_module(lambda kept: bad, cache=cache)
+    assert error.value.location == "/home/me/train.py:7"
+    assert "(at /home/me/train.py:7)" in str(error.value)
+    directory = reproducer_of(error)
+    assert "see current operation" in (directory / "error.txt").read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_refused_flag(cache):
+    with pytest.raises(CompileError, match="option not found: iree-nope"):
+        compile_module(lambda kept: ADD, target="cpu --iree-nope", cache=cache)
+
+
+# IREE 3.13 crashes on operations that it does not know in dialects that it does not know.
+CRASH = one_function('  %0 = "foo.bar"(%x) : (tensor<8xf32>) -> tensor<8xf32>\n  return %0 : tensor<8xf32>')
+
+
+def test_a_crash_of_the_compiler_is_an_error(cache, capfd, caplog):
+    with pytest.raises(CompileError, match="the compiler crashed \\(SIGSEGV\\)") as error:
+        compile_module(lambda kept: CRASH, cache=cache)
+    reproducer_of(error)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text.count("does not compile for cpu:host") == 3
+    assert compile_module(lambda kept: ADD + " ", cache=cache).vmfb  # the next program is not affected
+
+
+def test_a_graph_that_is_too_much_for_data_tiling(cache, caplog):
+    """A contraction with two M dimensions: IREE's packing refuses it."""
+    body = """
+      %zero = arith.constant 0.0 : f32
+      %e = tensor.empty() : tensor<8x128x768xf32>
+      %z = linalg.fill ins(%zero : f32) outs(%e : tensor<8x128x768xf32>) -> tensor<8x128x768xf32>
+      %0 = linalg.generic {indexing_maps = [affine_map<(b, m, n, k) -> (b, m, k)>, affine_map<(b, m, n, k) -> (n, k)>,
+        affine_map<(b, m, n, k) -> (b, m, n)>], iterator_types = ["parallel", "parallel", "parallel", "reduction"]}
+        ins(%x, %w : tensor<8x128x192xf32>, tensor<768x192xf32>) outs(%z : tensor<8x128x768xf32>) {
+        ^bb0(%a: f32, %b: f32, %c: f32): %p = arith.mulf %a, %b : f32 %s = arith.addf %c, %p : f32
+        linalg.yield %s : f32 } -> tensor<8x128x768xf32>
+      return %0 : tensor<8x128x768xf32>"""
+    text = one_function(body, "%x: tensor<8x128x192xf32>, %w: tensor<768x192xf32>", "tensor<8x128x768xf32>")
+    result = compile_module(lambda kept: text, cache=cache)
+    assert result.report.fallback == bool(caplog.records)
+
+
+def test_a_fallback_is_reported(tmp_path, monkeypatch, caplog):
+    good = iree_compiler._ATTEMPTS["cpu"][-1]
+    monkeypatch.setitem(iree_compiler._ATTEMPTS, "cpu", (("--iree-llvmcpu-target-cpu=nonsense",), good))
+    result = compile_module(lambda kept: ADD, cache=Cache(tmp_path))
+    assert result.report.fallback
+    assert result.report.flags[-1] == "--iree-opt-level=O0"
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+
+
+def test_old_reproducers_go(tmp_path):
+    cache = Cache(tmp_path)
+    for i in range(iree_compiler._MAX_REPRODUCERS + 3):
+        with pytest.raises(CompileError):
+            compile_module(lambda kept, i=i: f"nonsense {i}", cache=cache)
+    assert len(list((tmp_path / "crashes").iterdir())) == iree_compiler._MAX_REPRODUCERS
+
+
+def test_without_a_cache_reproducers_go_to_the_temporary_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("VOLTA_CACHE", "0")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(CompileError) as error:
+        compile_module(lambda kept: "nonsense")
+    assert error.value.reproducer.is_relative_to(tmp_path)
+    assert compile_module(lambda kept: ADD).vmfb
+    assert len(list(error.value.reproducer.parent.iterdir())) == 1
+
+
+def test_nowhere_to_write_a_reproducer(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    reproducer = iree_compiler._Reproducer.write(tmp_path / "file", "key", "text", ())
+    assert reproducer.directory is None
+    reproducer.record("text", (), None)
+    reproducer.remove()
+    gone = iree_compiler._Reproducer(tmp_path / "gone")
+    gone.record("text", (), None)
+
+
+def test_the_worker_survives_a_fork_and_ends_with_its_owner():
+    iree_compiler.warm_up()
+    worker = iree_compiler._worker
+    process = worker._process
+    pid = os.fork()
+    if pid == 0:
+        worker.close()  # must neither end nor disturb the parent's process
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert process.poll() is None
+    worker.close()
+    assert process.poll() == 0
+    worker.close()
+
+
+def test_an_interrupted_compilation_leaves_no_answer_behind(monkeypatch, cache):
+    worker = iree_compiler._worker
+    with monkeypatch.context() as patch:
+        patch.setattr("pickle.load", lambda stream: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            compile_module(lambda kept: ADD + "  ", cache=cache)
+    assert worker._process is None
+    assert compile_module(lambda kept: ADD + "  ", cache=cache).vmfb
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ImportError: broken installation' >&2\nexit 3\n")
+    python.chmod(0o755)
+    iree_compiler._worker.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        with pytest.raises(CompileError, match="ended with status 3: ImportError: broken installation"):
+            compile_module(lambda kept: ADD + "   ", cache=Cache(tmp_path))
+
+
+def test_a_missing_compiler(monkeypatch):
+    iree_compiler.compiler_version.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [])
+        with pytest.raises(CompileError, match="pip install iree-base-compiler"):
+            compile_module(lambda kept: ADD)
+
+
+def test_threads_compile_one_after_the_other(cache):
+    results = {}
+
+    def work(i):
+        results[i] = compile_module(lambda kept: ADD + "\n" * (i + 5), cache=cache).vmfb
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+
+
+def test_the_worker_answers_requests(tmp_path):
+    """The worker's own code, in this process, where coverage sees it."""
+    flags = Target.parse("cpu").flags()
+    program = (
+        "import sys\nfrom volta_mlir import iree_worker\n"
+        f"flags = {flags!r}\n"
+        "ask = lambda text, kept={}, **o: iree_worker.handle(iree_worker.Request(text, flags, kept, **o))\n"
+        f"add = {ADD!r}\n"
+        "assert isinstance(ask(add), bytes)\n"
+        "assert b'stream.async' in ask(add, schedule_only=True)\n"
+        "donated = add.replace('8xf32>)', '8xf32> {iree.abi.output = 0 : index})', 1)\n"
+        "assert isinstance(ask(donated, {'f': {0: 0}}), bytes)\n"
+        "assert ask('nonsense').stage == 'parse'\n"
+        "flags = ('--nope',)\nassert ask(add).stage == 'flags'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert iree_worker.SOURCE_NAME == "module.mlir"
+
+
+def test_importing_the_compiler_layer_does_not_load_iree():
+    program = "import sys, volta_mlir.iree_compiler; sys.exit('iree.compiler' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
