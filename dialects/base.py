@@ -99,6 +99,8 @@ class Op(Volta.Operation):
     attribute_types = {}  # type: dict[str, Any]
     mnemonic = ""
 
+    #: Whether equal ops may be merged, and unused ones removed.
+    pure = True
     #: "jointly" for an op linear in its operands together (a sum, a concatenation), "separately" for one linear in
     #: each with the others fixed (a product); None for any other. A linear op writes ``transpose`` and no tangent.
     linear = None  # type: str | None
@@ -112,7 +114,7 @@ class Op(Volta.Operation):
         cls.attribute_types = {**cls.attribute_types, **own}
         for key in own:
             cls.__annotations__[key] = Any
-        super().__init_subclass__(name=name, traits=[ext.Pure] if name else None, **kwargs)
+        super().__init_subclass__(name=name, traits=[ext.Pure] if name and cls.pure else None, **kwargs)
         for key in own:
             # ext's generated property gives the raw attribute; ours gives the Python value.
             setattr(cls, key, property(lambda self, key=key: self.attribute_values()[key]))
@@ -175,7 +177,7 @@ class Op(Volta.Operation):
             if [spec_of(t) for t in actual] != list(inferred):
                 raise ShapeError(f"inferred {', '.join(map(str, inferred))}, but the result is {', '.join(map(str, actual))}")
         except (VoltaError, TypeError, ValueError, KeyError) as error:
-            view.location.emit_error(f"'volta.{view.mnemonic}' {error}")
+            view.location.emit_error(f"'volta.{view.mnemonic}' {getattr(error, 'message', error)}")
             return False
         return True
 

@@ -181,7 +181,6 @@ def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) 
         raise TraceError(
             "the traced function added or removed leaves of one of its arguments; build modules and state before"
             " tracing, and return new trees instead of changing arguments",
-            location=tracing.user_location(),
         )
     changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
     if changed:

@@ -131,7 +131,6 @@ class Jitted:
         except TypeError as error:
             raise TraceError(
                 f"a static argument, or a static attribute of a module, is not hashable: {error}",
-                location=tracing.user_location(),
             ) from None
         if entry is None:
             entry = self._entries[key] = self._specialize(args, kwargs, structure, key)
@@ -504,7 +503,7 @@ class Executable:
         data = tensor._data
         if not isinstance(data, DeviceBuffer):
             data = tensor._data = DeviceBuffer.from_numpy(data, self.device)
-        elif data.device is not self.device:
+        elif data.device != self.device:
             data = data.to(self.device)
         return data
 
@@ -513,10 +512,9 @@ class Executable:
         if structure != self._arguments:
             raise TraceError(
                 f"compiled for arguments of the structure {self._arguments.treedef}, called with {structure.treedef}",
-                location=tracing.user_location(),
             )
         for argument, spec, name in zip(arguments, self._argument_specs, names, strict=False):
             if argument.spec != spec:
                 raise TraceError(
-                    f"compiled for {name}: {spec}, called with {argument.spec}", location=tracing.user_location()
+                    f"compiled for {name}: {spec}, called with {argument.spec}"
                 )

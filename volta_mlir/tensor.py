@@ -116,12 +116,7 @@ class Tensor:
 
     def _need_data(self, what: str, instead: str) -> None:
         if self.is_traced:
-            from volta_mlir.trace import user_location
-
-            raise TraceError(
-                f"{what}, but {self.spec} is traced and has no value until the compiled program runs; {instead}",
-                location=user_location(),
-            )
+            raise TraceError(f"{what}, but {self.spec} is traced and has no value until the compiled program runs; {instead}")
 
     def numpy(self) -> np.ndarray:
         """The data as a numpy array; without a copy where the memory allows it (then read-only)."""

@@ -7,8 +7,6 @@ otherwise receives every op: a :class:`FunctionTrace` while the user's function 
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import TraceError, VoltaError
+from volta_mlir.errors import TraceError
+from volta_mlir.frames import user_frames, user_location
 from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
 from volta_mlir.tensor import Tensor
 
@@ -40,58 +39,12 @@ def current() -> Emitter | None:
 
 # -- locations ---------------------------------------------------------------------------------------------------
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
-# Frames in these files are plumbing between the user's call and the op. The rest of the library (layers,
-# optimizers) is code in the user's sense, and shows up as the callee of the user's line.
-_LAYERS = tuple(os.path.join(_PACKAGE, name) + os.sep for name in ("nn", "optim", "models"))
-_DIALECTS = os.path.dirname(os.path.dirname(_PACKAGE))
-
-
-def _is_plumbing(filename: str) -> bool:
-    if filename.startswith(_LAYERS):
-        return False
-    return filename.startswith((_PACKAGE + os.sep, *_plumbing_roots()))
-
-
-_roots: tuple[str, ...] | None = None
-
-
-def _plumbing_roots() -> tuple[str, ...]:
-    # dialects/ and passes/ lie beside the package in an editable install, inside it in a wheel.
-    global _roots
-    if _roots is None:
-        modules = (sys.modules.get(f"volta_mlir.{name}") for name in ("dialects", "passes"))
-        _roots = tuple(os.path.dirname(os.path.abspath(m.__file__)) + os.sep for m in modules if m and m.__file__)
-    return _roots
-
-
-def _user_frames(limit: int) -> Iterator[tuple[str, int]]:
-    """(file, line) of the frames outside the library's plumbing, innermost first, up to where the trace began."""
-    frame = sys._getframe(1)
-    depth = 0
-    while frame is not None and depth < limit:
-        code = frame.f_code
-        if code is _TRACE_ENTRY:
-            return
-        if not _is_plumbing(code.co_filename):
-            yield code.co_filename, frame.f_lineno
-            depth += 1
-        frame = frame.f_back  # type: ignore[assignment]
-
-
-def user_location() -> str | None:
-    """``file:line`` of the innermost user frame, None where there is none."""
-    for filename, line in _user_frames(1):
-        return f"{filename}:{line}"
-    return None
-
-
 _locations: dict[tuple[tuple[str, int], ...], Any] = {}
 
 
 def _current_location() -> Any:
     """The user's line as an MLIR location; the lines that led there are its call sites."""
-    frames = tuple(_user_frames(8))
+    frames = tuple(user_frames(8, _TRACE_ENTRY))
     if frames not in _locations:
         files = [ir.Location.file(name, line, 0, context()) for name, line in frames]
         if not files:
@@ -200,8 +153,7 @@ class FunctionTrace(Emitter):
         if tensor.is_traced and not self._is_nested_in(tensor._emitter):
             raise TraceError(
                 f"{tensor!r} belongs to a trace that has ended, or to another function's trace; it leaked out"
-                " through a global, a closure or an attribute. Return it from the traced function instead",
-                location=user_location(),
+                " through a global, a closure or an attribute. Return it from the traced function instead"
             )
         if id(tensor) not in self._captured:
             self._captured[id(tensor)] = self.block.add_argument(tensor_type(tensor.spec), ir.Location.unknown(context()))
@@ -267,28 +219,20 @@ def call(function: Any, operands: Sequence[Tensor], trace: FunctionTrace, result
 def bind(op: Any, operands: Sequence[Tensor], attributes: dict[str, Any]) -> Any:
     """Emits ``op`` at the current emitter, or evaluates it where there is none; see :meth:`Op.apply`."""
     emitter = current()
-    try:
-        if emitter is None:
-            arrays = [_concrete_array(t) for t in operands]
-            outs: list[Tensor] = [
-                Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in op.evaluate(arrays, attributes)
-            ]
-        else:
-            values = [emitter.lift(t) for t in operands]
-            outs = [emitter.wrap(v) for v in emitter.emit(op, values, [t.spec for t in operands], attributes)]
-    except VoltaError as error:
-        if error.location is None:
-            error.location = user_location()
-        raise
+    if emitter is None:
+        arrays = [_concrete_array(t) for t in operands]
+        outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in op.evaluate(arrays, attributes)]
+    else:
+        values = [emitter.lift(t) for t in operands]
+        outs = [emitter.wrap(v) for v in emitter.emit(op, values, [t.spec for t in operands], attributes)]
     return outs[0] if len(outs) == 1 else tuple(outs)
 
 
 def _concrete_array(tensor: Tensor) -> np.ndarray:
     if tensor.is_traced:
         raise TraceError(
-            f"{tensor!r} is used outside the trace that it belongs to; return it from the traced function instead",
-            location=user_location(),
-        )
+            f"{tensor!r} is used outside the trace that it belongs to; return it from the traced function instead"
+            )
     return tensor.numpy()
 
 

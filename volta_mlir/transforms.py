@@ -115,7 +115,6 @@ def _normal_argnums(argnums: Argnums, args: tuple[Any, ...], name: str) -> tuple
         if not -len(args) <= i < len(args):
             raise TraceError(
                 f"{name}: argnums {argnums} is out of range, the function got {len(args)} positional arguments",
-                location=tracing.user_location(),
             )
     return tuple(i % len(args) for i in numbers)
 
@@ -139,7 +138,6 @@ def _wrt(source: TracedCall, args: tuple[Any, ...], argnums: tuple[int, ...], na
             raise DTypeError(
                 f"{name}: argument {i} has no floating-point tensor to differentiate by, got"
                 f" {', '.join(str(as_argument(x).spec) for x in leaves if is_tensor_like(x)) or 'no tensors'}",
-                location=tracing.user_location(),
             )
         chosen[i] = numbers
     return chosen
@@ -198,16 +196,14 @@ def _scalar_result(source: TracedCall, has_aux: bool) -> TensorSpec:
         raise ShapeError(
             f"grad needs a function that returns one scalar tensor{', then aux' if has_aux else ''}; it returned"
             f" {len(slots)} values{hint}",
-            location=tracing.user_location(),
         )
     spec = source.result_specs[0]
     if spec.shape:
         raise ShapeError(
             f"grad needs a function that returns a scalar, it returned {spec}; take .mean() or .sum()",
-            location=tracing.user_location(),
         )
     if not is_float(spec.dtype):
-        raise DTypeError(f"grad needs a floating-point scalar, the function returned {spec}", location=tracing.user_location())
+        raise DTypeError(f"grad needs a floating-point scalar, the function returned {spec}")
     return spec
 
 
@@ -297,7 +293,6 @@ def _cotangent_leaves(source: TracedCall, outs: Sequence[Tensor], cotangent: Any
     if treedef != source.results.treedef:
         raise ShapeError(
             f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}",
-            location=tracing.user_location(),
         )
     by_slot: dict[int, Tensor] = {}
     for leaf, slot in zip(leaves, source.results.slots, strict=True):
@@ -305,7 +300,7 @@ def _cotangent_leaves(source: TracedCall, outs: Sequence[Tensor], cotangent: Any
             given = as_argument(leaf)
             if given.spec != outs[slot].spec:
                 raise ShapeError(
-                    f"a cotangent is {given.spec}, its result {outs[slot].spec}", location=tracing.user_location()
+                    f"a cotangent is {given.spec}, its result {outs[slot].spec}"
                 )
             # A result that occurs twice in the tree takes the sum of its cotangents.
             by_slot[slot] = by_slot[slot] + given if slot in by_slot else given
@@ -362,7 +357,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     leaves, treedef = trees.flatten(primals)
     tangent_leaves, tangent_def = trees.flatten(tangents)
     if tangent_def != treedef:
-        raise ShapeError(f"jvp: tangents have the structure {tangent_def}, primals {treedef}", location=tracing.user_location())
+        raise ShapeError(f"jvp: tangents have the structure {tangent_def}, primals {treedef}")
     source = _trace_source(function, primals, {})
     by_number: dict[int, Tensor] = {}
     for leaf, tangent, slot in zip(leaves, tangent_leaves, source.arguments.slots, strict=False):
@@ -370,7 +365,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
             continue
         primal, given = as_argument(leaf), as_argument(tangent)
         if given.spec != primal.spec or not is_float(primal.dtype):
-            raise ShapeError(f"jvp: a tangent is {given.spec} for a primal {primal.spec}", location=tracing.user_location())
+            raise ShapeError(f"jvp: a tangent is {given.spec} for a primal {primal.spec}")
         by_number[slot] = given
     tensors, _ = flatten_tree((primals, {}))
     operands = [as_argument(t) for t in tensors] + source.captures
@@ -448,7 +443,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         axes = (tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,) * len(args))
         if len(axes) != len(args):
             raise ShapeError(
-                f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments", location=tracing.user_location()
+                f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments"
             )
         axis_leaves = _prefix_leaves((axes, 0), (args, kwargs), "in_axes")
         leaves, treedef = trees.flatten((args, kwargs))
@@ -460,12 +455,12 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
                 continue
             x = as_argument(leaf)
             if not -x.ndim <= axis < x.ndim:
-                raise ShapeError(f"vmap: in_axes {axis} is out of range for {x.spec}", location=tracing.user_location())
+                raise ShapeError(f"vmap: in_axes {axis} is out of range for {x.spec}")
             sizes.add(x.shape[axis])
             moved.append(moveaxis(x, axis, 0))
         if len(sizes) != 1:
             what = f"of different extents {sorted(sizes)}" if sizes else "at all"
-            raise ShapeError(f"vmap: arguments must agree on the mapped axis, none or axes {what}", location=tracing.user_location())
+            raise ShapeError(f"vmap: arguments must agree on the mapped axis, none or axes {what}")
         (size,) = sizes
         return _map(function, moved, axis_leaves, treedef, size, out_axes)
 
@@ -483,7 +478,6 @@ def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: 
     if source.writes:
         raise TraceError(
             "a Buffer was assigned under vmap, where each example would write its own value; return it instead",
-            location=tracing.user_location(),
         )
     operands: dict[int, Tensor] = {}
     batched: dict[int, bool] = {}
@@ -518,7 +512,7 @@ def _prefix_leaves(prefix: Any, tree: Any, what: str) -> list[Any]:
     elif isinstance(tree, tuple | list) and isinstance(prefix, tuple | list) and len(prefix) == len(tree):
         pairs = list(zip(prefix, tree, strict=True))
     else:
-        raise ShapeError(f"vmap: {what} {prefix!r} is not a prefix of the tree {tree!r}", location=tracing.user_location())
+        raise ShapeError(f"vmap: {what} {prefix!r} is not a prefix of the tree {tree!r}")
     return [leaf for p, t in pairs for leaf in _prefix_leaves(p, t, what)]
 
 
