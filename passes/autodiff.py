@@ -17,7 +17,7 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, clone_function, define, flatten, functions, kind_of, set_results
+from volta_mlir.passes.derived import DERIVATIONS, clone_function, current_functions, define, flatten, kind_of, set_results
 from volta_mlir.passes.manager import Pass, option
 from volta_mlir.tensor import Tensor
 
@@ -29,7 +29,7 @@ class Autodiff(Pass, name="volta-autodiff"):
     split: bool = option(False, "make each vjp a forward @f.fwd that returns residuals and a backward @f.bwd")
 
     def run(self, module: Any) -> None:
-        for function in functions(module):
+        for function in current_functions(module):
             kind = kind_of(function)
             if kind in ("volta.jvp", "volta.vjp"):
                 name, wrt = function.sym_name.value, function.attributes.get("volta.wrt")

@@ -10,7 +10,7 @@ The pass of that kind (volta-autodiff for ``volta.vjp`` and ``volta.jvp``, volta
 body. Derivations nest: a source may itself call derived functions, which are defined and inlined first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from volta_mlir.errors import CompileError
@@ -32,6 +32,14 @@ def functions(module: Any) -> list[Any]:
     return [op for op in module.body.operations if isinstance(op, func.FuncOp)]
 
 
+def current_functions(module: Any) -> Iterator[Any]:
+    """The module's functions, for a loop that defines some: each is looked up when its turn comes, and may be new."""
+    for name in [function.sym_name.value for function in functions(module)]:
+        function = function_named(module, name)
+        if function is not None:
+            yield function
+
+
 def is_private(function: Any) -> bool:
     """True for a function that only its own module can call."""
     return "sym_visibility" in function.attributes and function.visibility.value == "private"
@@ -51,8 +59,7 @@ def define(module: Any, declaration: Any) -> Any:
     kind = kind_of(declaration)
     if kind is None:
         return declaration
-    source = lookup(module, declaration.attributes[kind], declaration)
-    flatten(module, source)
+    source = flatten(module, lookup(module, declaration.attributes[kind], declaration))
     if source.is_external:
         raise CompileError(f"@{source.sym_name.value} has no body to derive from", location=str(declaration.location))
     defined = DERIVATIONS[kind](module, declaration, source)
@@ -68,11 +75,11 @@ def define(module: Any, declaration: Any) -> Any:
     return defined
 
 
-def flatten(module: Any, function: Any) -> None:
-    """Defines and inlines everything that ``function`` calls."""
-    define(module, function)
+def flatten(module: Any, function: Any) -> Any:
+    """Defines ``function`` if it is derived, and inlines everything that it calls; returns it."""
+    function = define(module, function)
     if function.is_external:
-        return
+        return function
     pending = [op for op in function.entry_block.operations if op.operation.name == "func.call"]
     while pending:
         call = pending.pop()
@@ -80,6 +87,7 @@ def flatten(module: Any, function: Any) -> None:
         if callee.is_external:
             raise CompileError(f"@{callee.sym_name.value} has no body", location=str(call.location))
         pending += inline(call, callee)
+    return function
 
 
 def inline(call: Any, callee: Any) -> list[Any]:

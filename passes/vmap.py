@@ -11,7 +11,7 @@ from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, define, functions, kind_of
+from volta_mlir.passes.derived import DERIVATIONS, current_functions, define, kind_of
 from volta_mlir.passes.manager import Pass
 
 
@@ -20,7 +20,7 @@ class Vmap(Pass, name="volta-vmap"):
     """Define volta.vmap functions by adding a leading axis to what depends on the batched arguments."""
 
     def run(self, module: Any) -> None:
-        for function in functions(module):
+        for function in current_functions(module):
             if kind_of(function) == "volta.vmap":
                 define(module, function)
 

@@ -1,0 +1,304 @@
+"""Every op at every dtype that it has, generated from the registry and the samples."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import tolerances
+from tests.harness import (
+    Arrays,
+    Case,
+    as_list,
+    call,
+    case_module,
+    cases,
+    check_each,
+    compile_functions,
+    function_module,
+    op_samples,
+    tiered,
+)
+from volta_mlir.dialects import OPS
+from volta_mlir.dtypes import TensorSpec, float32, float64, is_float, is_integer
+from volta_mlir.mlir import context, function_named, ir
+from volta_mlir.tensor import Tensor
+from volta_mlir.transforms import jvp, vjp
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+every_op = pytest.mark.parametrize(("mnemonic", "tier"), tiered(op_samples()))
+
+
+# -- text --------------------------------------------------------------------------------------------------------
+
+
+@every_op
+def test_text_and_bytecode_round_trip(mnemonic: str, tier: str) -> None:
+    def check(case: Case) -> str | None:
+        module = case_module(case)
+        text = str(module)
+        buffer = io.BytesIO()
+        module.operation.write_bytecode(buffer)
+        sources = {
+            "text": text,
+            "generic text": module.operation.get_asm(print_generic_op_form=True),
+            "bytecode": buffer.getvalue(),
+        }
+        for kind, source in sources.items():
+            with context():
+                parsed = ir.Module.parse(source)
+            if str(parsed) != text:
+                return f"{kind} changes in a round trip:\n{text}{parsed}"
+            op = function_named(parsed, case.symbol).entry_block.operations[0]
+            for name, value in op.attribute_values().items():
+                if not _same_attribute(value, case.attributes[name]):
+                    return f"{kind}: attribute {name} was {case.attributes[name]!r}, reads {value!r}"
+        return None
+
+    check_each(cases(mnemonic, tier), check)
+
+
+def _same_attribute(read: Any, given: Any) -> bool:
+    if isinstance(read, np.ndarray):
+        return tolerances.mismatch(read, np.asarray(given), relative=0) is None
+    return read == (tuple(given) if isinstance(read, tuple) else given)
+
+
+# -- infer, reference, lower ---------------------------------------------------------------------------------------
+
+
+@every_op
+def test_reference_has_inferred_specs(mnemonic: str, tier: str) -> None:
+    def check(case: Case) -> str | None:
+        with np.errstate(all="ignore"):
+            raw = case.op.reference(*case.operands, **case.attributes)
+        raw = raw if isinstance(raw, tuple) else (raw,)
+        for result, spec in zip(map(np.asarray, raw), case.results, strict=True):
+            # A reference may compute wider than the op, but not in numbers of another kind.
+            if result.shape != spec.shape or _kind(result.dtype) != _kind(spec.dtype):
+                return f"reference gives {result.dtype}{list(result.shape)}, infer gives {spec}"
+        return None
+
+    check_each(cases(mnemonic, tier), check)
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "float" if is_float(dtype) else "integer" if is_integer(dtype) else dtype.name
+
+
+@every_op
+def test_compiled_agrees_with_reference(mnemonic: str, tier: str) -> None:
+    selected = cases(mnemonic, tier)
+    compiled = compile_functions({case.symbol: case_module(case) for case in selected})
+
+    def check(case: Case) -> str | None:
+        return disagreement(case, call(compiled[case.symbol], case.operands), list(case.expected))
+
+    check_each(selected, check)
+
+
+def disagreement(case: Case, actual: Arrays, expected: Arrays) -> str | None:
+    """How one set of the case's results differs from another."""
+    operations = case.operations_per_element
+    for number, (a, e) in enumerate(zip(actual, expected, strict=True)):
+        relative = tolerances.tolerance(e.dtype, operations) if operations and is_float(e.dtype) else 0
+        problem = tolerances.mismatch(a, e, relative)
+        if problem is not None:
+            return f"result {number}: {problem}"
+    return None
+
+
+# -- differentiation -----------------------------------------------------------------------------------------------
+
+
+def gradient_cases(mnemonic: str, dtype: np.dtype, tier: str | None = None) -> list[Case]:
+    """The cases that have derivatives; a tier's are those of the first such sample, or of the others."""
+    grid = [Case(OPS[mnemonic], s, dtype) for s in op_samples()[mnemonic] if s.gradient and dtype in s.dtypes]
+    chosen = [case for case in grid if float_positions(case.specs) and float_positions(case.results)]
+    return {None: chosen, "default": chosen[:1], "rest": chosen[1:]}[tier]
+
+
+def float_positions(specs: Sequence[TensorSpec]) -> list[int]:
+    """Which of these tensors have derivatives."""
+    return [i for i, spec in enumerate(specs) if is_float(spec.dtype)]
+
+
+def float_results(case: Case) -> Function:
+    """The op as a function of its operands that returns the results that have derivatives."""
+
+    def function(*operands: Tensor) -> tuple[Tensor, ...]:
+        outs = case.apply(*operands)
+        return tuple(outs[i] for i in float_positions(case.results))
+
+    return function
+
+
+def pullback(function: Function, primals: int) -> Function:
+    """Reverse mode as a function of the primals and then the cotangents."""
+
+    def reverse(*arguments: Tensor) -> tuple[Tensor, ...]:
+        _, pull = vjp(function, *arguments[:primals])
+        return tuple(g for g in pull(arguments[primals:]) if g is not None)
+
+    return reverse
+
+
+def normal(case: Case, purpose: str, specs: Sequence[TensorSpec]) -> list[Tensor]:
+    """Random directions: a tensor for each of these specs that is floating-point."""
+    rng = case.rng(purpose)
+    return [Tensor(rng.standard_normal(specs[i].shape), specs[i].dtype) for i in float_positions(specs)]
+
+
+differentiated_ops = pytest.mark.parametrize("mnemonic", [m for m in op_samples() if gradient_cases(m, float64)])
+
+
+@differentiated_ops
+def test_first_derivative(mnemonic: str) -> None:
+    def check(case: Case) -> str | None:
+        return derivative_problem(case, float_results(case), [Tensor(x) for x in case.operands])
+
+    check_each(gradient_cases(mnemonic, float64), check)
+
+
+@differentiated_ops
+def test_second_derivative(mnemonic: str) -> None:
+    """The derivative of reverse mode with respect to the operands and the cotangents."""
+
+    def check(case: Case) -> str | None:
+        function = pullback(float_results(case), len(case.operands))
+        cotangents = normal(case, "cotangents", case.results)
+        return derivative_problem(case, function, [*map(Tensor, case.operands), *cotangents])
+
+    check_each(gradient_cases(mnemonic, float64), check)
+
+
+def derivative_problem(case: Case, function: Function, primals: list[Tensor]) -> str | None:
+    """Compares jvp with central differences, and vjp with jvp by ⟨ct, J t⟩ = ⟨Jᵀ ct, t⟩, in float64."""
+    specs = [x.spec for x in primals]
+    tangents = normal(case, "tangents", specs)
+    remaining = iter(tangents)
+    directions = tuple(next(remaining) if is_float(spec.dtype) else None for spec in specs)
+    outs, pushed = jvp(function, tuple(primals), directions)
+
+    step = tolerances.FINITE_DIFFERENCE_STEP
+
+    def moved(by: float) -> tuple[Tensor, ...]:
+        return function(*(x if t is None else x + by * t for x, t in zip(primals, directions, strict=True)))
+
+    for number, (p, above, below) in enumerate(zip(pushed, moved(step), moved(-step), strict=True)):
+        difference = (above.numpy() - below.numpy()) / (2 * step)
+        problem = tolerances.mismatch(p.numpy(), difference, tolerances.FINITE_DIFFERENCES)
+        if problem is not None:
+            return f"jvp of float result {number} against finite differences: {problem}"
+
+    cotangents = normal(case, "pulled back", [out.spec for out in outs])
+    pulled = pullback(function, len(primals))(*primals, *cotangents)
+    forward, reverse = inner_product(cotangents, pushed), inner_product(pulled, tangents)
+    scale = sum(tolerances.norm(c.numpy()) * tolerances.norm(p.numpy()) for c, p in zip(cotangents, pushed, strict=True))
+    if not abs(forward - reverse) <= tolerances.INNER_PRODUCT * scale:
+        return f"vjp against jvp: ⟨ct, J t⟩ = {forward}, ⟨Jᵀ ct, t⟩ = {reverse}"
+    return None
+
+
+def inner_product(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> float:
+    return float(sum(np.vdot(x.numpy(), y.numpy()) for x, y in zip(xs, ys, strict=True)))
+
+
+# -- batching ------------------------------------------------------------------------------------------------------
+
+BATCH = 3
+
+
+def batched_cases(mnemonic: str, tier: str = "default") -> list[Case]:
+    return [case for case in cases(mnemonic, tier) if case.sample.batch and case.operands]
+
+
+@every_op
+def test_batch_agrees_with_loop(mnemonic: str, tier: str) -> None:
+    def check(case: Case) -> str | None:
+        for batched in batched_subsets(len(case.operands)):
+            operands, rows = batched_operands(case, batched)
+            outs = batch_rule(case, batched)(*map(Tensor, operands))
+            problem = disagreement(case, [out.numpy() for out in outs], looped(case, rows))
+            if problem is not None:
+                return f"batched {batched}: {problem}"
+        return None
+
+    check_each(batched_cases(mnemonic, tier), check)
+
+
+def batched_subsets(operands: int) -> list[tuple[bool, ...]]:
+    """Which operands have the new axis: every choice of some; with many operands, each alone and all together."""
+    every = [choice for choice in itertools.product((False, True), repeat=operands) if any(choice)]
+    return every if operands <= 3 else [choice for choice in every if sum(choice) in (1, operands)]
+
+
+def batched_operands(case: Case, batched: tuple[bool, ...]) -> tuple[Arrays, list[Arrays]]:
+    """The operands with the batched ones stacked, and the operands of each iteration of the loop."""
+    draws = [case.operands, *(case.draw(f"batch {i}") for i in range(1, BATCH))]
+    rows = [[draw[i] if b else case.operands[i] for i, b in enumerate(batched)] for draw in draws]
+    stacked = [np.stack([row[i] for row in rows]) if b else case.operands[i] for i, b in enumerate(batched)]
+    return stacked, rows
+
+
+def batch_rule(case: Case, batched: tuple[bool, ...]) -> Function:
+    """The op over a leading axis as a function of its operands."""
+    return lambda *operands: tuple(as_list(case.op.batch(operands, batched, **case.attributes)))
+
+
+def looped(case: Case, rows: list[Arrays]) -> Arrays:
+    outs = [case.op.evaluate(row, case.attributes) for row in rows]
+    return [np.stack(results) for results in zip(*outs, strict=True)]
+
+
+# -- compiled derivatives and batches: that every op that the rules use can be compiled with these attributes ----------
+
+FAMILIES = sorted({OPS[mnemonic].__module__.rpartition(".")[2] for mnemonic in op_samples()})
+every_family = pytest.mark.parametrize(("family", "tier"), tiered(FAMILIES))
+
+
+def family_members(family: str) -> list[str]:
+    return [m for m in op_samples() if OPS[m].__module__.rpartition(".")[2] == family]
+
+
+@every_family
+def test_compiled_derivatives(family: str, tier: str) -> None:
+    programs = {}
+    for mnemonic in family_members(family):
+        for case in gradient_cases(mnemonic, float32, tier):
+            arguments = [*map(Tensor, case.operands), *normal(case, "cotangents", case.results)]
+            programs[case] = pullback(float_results(case), len(case.operands)), arguments
+    check_compiled(programs)
+
+
+@every_family
+def test_compiled_batches(family: str, tier: str) -> None:
+    programs = {}
+    for mnemonic in family_members(family):
+        chosen = [case for case in batched_cases(mnemonic) if case.dtype in (float32, case.sample.dtypes[0])]
+        for case in chosen[:1] if tier == "default" else chosen[1:]:
+            batched = (True,) * len(case.operands)
+            operands, _ = batched_operands(case, batched)
+            programs[case] = batch_rule(case, batched), [Tensor(x) for x in operands]
+    check_compiled(programs)
+
+
+def check_compiled(programs: dict[Case, tuple[Function, list[Tensor]]]) -> None:
+    """Compares functions compiled with the same functions evaluated."""
+    compiled = compile_functions(
+        {c.symbol: function_module(c.symbol, [x.spec for x in args], f) for c, (f, args) in programs.items()}
+    )
+
+    def check(case: Case) -> str | None:
+        function, arguments = programs[case]
+        return disagreement(
+            case, call(compiled[case.symbol], [x.numpy() for x in arguments]), [y.numpy() for y in function(*arguments)]
+        )
+
+    check_each(programs, check)
