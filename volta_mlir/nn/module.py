@@ -110,9 +110,6 @@ class _Structure:
 
     __slots__ = ("__weakref__", "cls", "kinds", "mutable", "names", "stable", "statics")
 
-    _all: weakref.WeakValueDictionary[Any, _Structure] = weakref.WeakValueDictionary()
-    _lock = threading.Lock()
-
     def __init__(self, cls: type[Module], kinds: dict[str, Kind], statics: dict[str, Any], stable: bool) -> None:
         self.cls, self.kinds, self.stable = cls, kinds, stable
         self.names = tuple(kinds)
@@ -140,12 +137,15 @@ class _Structure:
             stable &= not static.is_mutable(value)
             statics[name] = value
         key = (type(module), tuple(kinds.items()), frozenset(keys), stable)
-        with cls._lock:
-            structure = cls._all.get(key)
+        with _lock:
+            structure = _structures.get(key)
             if structure is None:
-                structure = cls._all[key] = cls(type(module), kinds, statics, stable)
+                structure = _structures[key] = cls(type(module), kinds, statics, stable)
         return structure
 
+
+_structures: weakref.WeakValueDictionary[Any, _Structure] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
 
 # Attributes of every instance that are no part of its state.
 _OWN = frozenset({"_kinds", "_structure"})
