@@ -18,7 +18,7 @@ from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
 from volta_mlir.passes.derived import DERIVATIONS, clone_function, current_functions, define, flatten, kind_of, set_results
-from volta_mlir.passes.manager import Pass, option
+from volta_mlir.passes.manager import Pass, option, source_location
 from volta_mlir.tensor import Tensor
 
 
@@ -41,13 +41,13 @@ class Autodiff(Pass, name="volta-autodiff"):
 def _differentiated(declaration: Any, source: Any) -> list[int]:
     """The argument numbers of ``volta.wrt``, checked."""
     if "volta.wrt" not in declaration.attributes:
-        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=str(declaration.location))
+        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=source_location(declaration.location))
     wrt = list(ir.DenseI64ArrayAttr(declaration.attributes["volta.wrt"]))
     for i in wrt:
         if not 0 <= i < len(source.arguments) or not is_float(spec_of(source.arguments[i].type).dtype):
             raise CompileError(
                 f"volta.wrt = {wrt}: argument {i} of @{source.sym_name.value} is not a floating-point tensor",
-                location=str(declaration.location),
+                location=source_location(declaration.location),
             )
     return wrt
 
@@ -92,7 +92,7 @@ def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
 
 def _has_tangent(op: Any) -> bool:
     if not isinstance(op, Op):
-        raise CompileError(f"'{op.operation.name}' can't be differentiated", location=str(op.location))
+        raise CompileError(f"'{op.operation.name}' can't be differentiated", location=source_location(op.location))
     return any(is_float(spec_of(r.type).dtype) for r in op.operation.results)
 
 

@@ -7,7 +7,7 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, signless_tensor_type, spec_of
-from volta_mlir.passes.manager import Pass
+from volta_mlir.passes.manager import Pass, source_location
 
 
 @dataclass
@@ -27,7 +27,7 @@ def _convert_function(function: Any) -> None:
     if function.is_external:
         raise CompileError(
             f"@{function.sym_name.value} has no body; derived functions are defined by volta-autodiff and volta-vmap",
-            location=str(function.location),
+            location=source_location(function.location),
         )
     # The lowerings read signedness off the old function's types, so a new function is built beside it.
     old_type = function.type

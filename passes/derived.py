@@ -15,6 +15,7 @@ from typing import Any
 
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, function_named, ir
+from volta_mlir.passes.manager import source_location
 
 #: How a function of each kind gets its body: ``(module, declaration, source) -> the defined function``.
 DERIVATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {}
@@ -50,7 +51,7 @@ def lookup(module: Any, symbol: Any, user: Any) -> Any:
     name = ir.FlatSymbolRefAttr(symbol).value
     found = function_named(module, name)
     if found is None:
-        raise CompileError(f"there is no function @{name}", location=str(user.location))
+        raise CompileError(f"there is no function @{name}", location=source_location(user.location))
     return found
 
 
@@ -61,13 +62,13 @@ def define(module: Any, declaration: Any) -> Any:
         return declaration
     source = flatten(module, lookup(module, declaration.attributes[kind], declaration))
     if source.is_external:
-        raise CompileError(f"@{source.sym_name.value} has no body to derive from", location=str(declaration.location))
+        raise CompileError(f"@{source.sym_name.value} has no body to derive from", location=source_location(declaration.location))
     defined = DERIVATIONS[kind](module, declaration, source)
     if defined.type != declaration.type:
         raise CompileError(
             f"@{declaration.sym_name.value} is declared as {declaration.type}, but {kind} of"
             f" @{source.sym_name.value} is {defined.type}",
-            location=str(declaration.location),
+            location=source_location(declaration.location),
         )
     name = declaration.sym_name.value
     declaration.erase()
@@ -85,7 +86,7 @@ def flatten(module: Any, function: Any) -> Any:
         call = pending.pop()
         callee = define(module, lookup(module, call.operation.attributes["callee"], call))
         if callee.is_external:
-            raise CompileError(f"@{callee.sym_name.value} has no body", location=str(call.location))
+            raise CompileError(f"@{callee.sym_name.value} has no body", location=source_location(call.location))
         pending += inline(call, callee)
     return function
 

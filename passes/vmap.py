@@ -12,7 +12,7 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
 from volta_mlir.passes.derived import DERIVATIONS, current_functions, define, kind_of
-from volta_mlir.passes.manager import Pass
+from volta_mlir.passes.manager import Pass, source_location
 
 
 @dataclass
@@ -29,13 +29,13 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
     """``(arguments, with a leading axis where volta.batched) -> (results, all with a leading axis)``"""
     for attribute in ("volta.batched", "volta.size"):
         if attribute not in declaration.attributes:
-            raise CompileError(f"a volta.vmap function needs {attribute}", location=str(declaration.location))
+            raise CompileError(f"a volta.vmap function needs {attribute}", location=source_location(declaration.location))
     flags = list(ir.DenseBoolArrayAttr(declaration.attributes["volta.batched"]))
     size = ir.IntegerAttr(declaration.attributes["volta.size"]).value
     if len(flags) != len(source.arguments):
         raise CompileError(
             f"volta.batched has {len(flags)} entries, @{source.sym_name.value} has {len(source.arguments)} arguments",
-            location=str(declaration.location),
+            location=source_location(declaration.location),
         )
     specs = [spec_of(a.type) for a in source.arguments]
     batched_specs = [s.with_shape((size, *s.shape)) if flag else s for s, flag in zip(specs, flags, strict=True)]
@@ -62,7 +62,7 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
                 func.ReturnOp(outs, ip=end)
                 break
             if not isinstance(op, Op):
-                raise CompileError(f"'{op.operation.name}' can't be batched", location=str(op.location))
+                raise CompileError(f"'{op.operation.name}' can't be batched", location=source_location(op.location))
             if not any(mapped):
                 copy = op.operation.clone(ip=end)
                 for i, v in enumerate(operands):

@@ -13,6 +13,7 @@ import numpy as np
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import VoltaError
 from volta_mlir.mlir import function_named, ir
+from volta_mlir.passes.manager import source_location
 
 
 def interpret(module: Any, name: str, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -36,6 +37,6 @@ def interpret(module: Any, name: str, arguments: Sequence[np.ndarray]) -> list[n
         elif op.operation.name == "func.return":
             return operands
         else:
-            raise VoltaError(f"'{op.operation.name}' can't be interpreted", location=str(op.location))
+            raise VoltaError(f"'{op.operation.name}' can't be interpreted", location=source_location(op.location))
         values.update(zip(op.operation.results, results, strict=True))
     raise VoltaError(f"@{name} does not end with a return")
