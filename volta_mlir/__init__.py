@@ -25,7 +25,8 @@ _HOME = {
         "dtypes",
     ),
     "Tensor": "tensor",
-    **dict.fromkeys("load devices device".split(), "runtime"),
+    "load": "artifact",
+    **dict.fromkeys("devices device".split(), "runtime"),
     **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
     **dict.fromkeys("grad value_and_grad vjp jvp vmap stop_gradient".split(), "transforms"),
 }

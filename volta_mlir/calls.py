@@ -15,8 +15,9 @@ import numpy as np
 
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
-from volta_mlir.dtypes import TensorSpec
+from volta_mlir.dtypes import TensorSpec, as_dtype
 from volta_mlir.errors import TraceError
+from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.tensor import Tensor
 
 
@@ -87,9 +88,12 @@ def as_argument(leaf: Any) -> Tensor:
     """A tensor-like argument as a Tensor; arrays are taken as they are, without a copy."""
     if isinstance(leaf, Tensor):
         return leaf
-    if isinstance(leaf, np.ndarray | np.generic | float | int):
+    if isinstance(leaf, np.ndarray):  # read before the call returns: no copy of our own is needed
+        return Tensor._concrete(leaf, TensorSpec(leaf.shape, as_dtype(leaf.dtype)))
+    if isinstance(leaf, np.generic | float | int):
         return Tensor(leaf)
-    return Tensor(np.from_dlpack(leaf))
+    buffer = DeviceBuffer.from_dlpack(leaf)
+    return Tensor._concrete(buffer, TensorSpec(buffer.shape, buffer.dtype))
 
 
 @dataclass

@@ -28,6 +28,7 @@ from volta_mlir.calls import Static, Structure, TracedCall, as_argument, flatten
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import AliasError, ArtifactError, TraceError
 from volta_mlir.mlir import PACKAGE, context, func, function_named, ir
+from volta_mlir.progress import working
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.runtime.device import Device, device as find_device
 from volta_mlir.runtime.module import LoadedModule
@@ -331,7 +332,8 @@ class Compiled:
         key = Cache.key("jit", lowered.as_text(), self.target.fingerprint(), _code_fingerprint())
         artifact = _read_cached(cache, key)
         if artifact is None:
-            artifact = iree_compiler.compile_module(self._emit, self._donations(), self.target, cache=cache)
+            with working(f"compiling {lowered.name} for {self.target.kind}"):
+                artifact = iree_compiler.compile_module(self._emit, self._donations(), self.target, cache=cache)
             cache.put(key, artifact.to_bytes())
         self.vmfb = artifact.vmfb
         self.report = artifact.report

@@ -50,7 +50,7 @@ class Tensor:
     def __init__(self, data: Any, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data.numpy()
-        array = np.asarray(data)
+        array = np.array(data)  # a copy: tensors never change, arrays may
         if dtype is not None:
             array = array.astype(as_dtype(dtype), copy=False)
         elif not hasattr(data, "dtype"):  # Python scalars and lists take Volta's defaults, not numpy's 64 bits
@@ -127,6 +127,10 @@ class Tensor:
         array = self.numpy()
         array = array if dtype is None else array.astype(dtype, copy=False)
         return array.copy() if copy else array
+
+    def __volta_buffer__(self) -> Any:
+        """For compiled modules: the device buffer, or the numpy array in host memory."""
+        return self.data
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return self.data.__dlpack__(**kwargs)
