@@ -171,6 +171,7 @@ class Op(Volta.Operation):
         """The verifier: operand and attribute kinds, then the results against :meth:`infer`."""
         view = op.operation.opview
         try:
+            view.check_signature()
             operands = [spec_of(v.type) for v in view.operation.operands]
             actual = [r.type for r in view.operation.results]
             inferred = view.infer_all(*operands, **view.attribute_values())
@@ -180,6 +181,22 @@ class Op(Volta.Operation):
             view.location.emit_error(f"'volta.{view.mnemonic}' {getattr(error, 'message', error)}")
             return False
         return True
+
+    def check_signature(self) -> None:
+        """Raises TypeError unless the operation has the operands and attributes that its class declares.
+
+        This verifier runs before IRDL's own. Attributes of other dialects, ``dialect.name``, are allowed.
+        """
+        count = sum(isinstance(field, ext.OperandDef) for field in self._fields)
+        if len(self.operation.operands) != count:
+            raise TypeError(f"takes {count} operands, got {len(self.operation.operands)}")
+        names = list(self.operation.attributes)
+        for name in self.attribute_types:
+            if name not in names:
+                raise TypeError(f"needs the attribute '{name}'")
+        for name in names:
+            if name not in self.attribute_types and "." not in name:
+                raise TypeError(f"has no attribute '{name}'")
 
     # -- facets ------------------------------------------------------------------------------------------------
 
