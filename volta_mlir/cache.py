@@ -88,17 +88,37 @@ class Cache:
                 _warned.add(self.directory)
                 log.warning("compiled modules are not cached: cannot write to %s (%s)", self.directory, error.strerror)
 
+    def usage(self) -> tuple[int, int]:
+        """The number of entries, and the sum of their sizes in bytes."""
+        entries = self._entries()
+        return len(entries), sum(size for _, size, _ in entries)
+
+    def clear(self) -> None:
+        """Removes all entries.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        for _, _, path in self._entries():
+            Path(path).unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         assert self.directory is not None
         return self.directory / "entries" / (key + _SUFFIX)
 
-    def _evict(self) -> None:
-        assert self.directory is not None
+    def _entries(self) -> list[tuple[int, int, str]]:
+        """(time of the last use, size, path) of each entry."""
+        if self.directory is None or not (self.directory / "entries").is_dir():
+            return []
         entries = []
         for file in os.scandir(self.directory / "entries"):
             with contextlib.suppress(FileNotFoundError):  # another process evicts too
                 status = file.stat()
                 entries.append((status.st_mtime_ns, status.st_size, file.path))
+        return entries
+
+    def _evict(self) -> None:
+        entries = self._entries()
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self.max_bytes:

@@ -2,7 +2,7 @@
 
 from volta_mlir.runtime.buffer import DeviceBuffer, numpy_dtype
 from volta_mlir.runtime.device import Device, device, devices
-from volta_mlir.runtime.module import Function, LoadedModule, load
+from volta_mlir.runtime.module import Function, LoadedModule, load, read_signature
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree, leaf
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "leaf",
     "load",
     "numpy_dtype",
+    "read_signature",
 ]

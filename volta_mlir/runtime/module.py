@@ -55,27 +55,9 @@ class LoadedModule:
         wrap: Callable[[DeviceBuffer], Any] | None = None,
     ) -> None:
         """See ``load``."""
-        name, data = _read(source)
-        runtime = iree()
         self.device = device(where)
-        try:
-            program = runtime.VmModule.copy_buffer(vm_instance(), data)
-        except Exception as error:  # nanobind maps IREE's status codes to various types
-            raise ArtifactError(
-                f"{name} cannot be loaded: {reason(error)}; expected a .vmfb made by this version of IREE"
-            ) from None
-        entries = {f: program.lookup_function(f) for f in program.function_names}
-        texts = {
-            f: entry.reflection[signatures.ATTRIBUTE]
-            for f, entry in entries.items()
-            if signatures.ATTRIBUTE in entry.reflection
-        }
-        if not texts:
-            raise ArtifactError(f"{name} carries no Volta signature: it was made by another compiler; use iree.runtime")
-        try:
-            self.signature: Signature = signatures.from_json(texts)
-        except ArtifactError as error:
-            raise ArtifactError(f"{name}: {error.message}") from None
+        name, program, self.signature = _open(source)
+        runtime = iree()
         hal = runtime.create_hal_module(vm_instance(), self.device.hal)
         try:
             context = runtime.VmContext(vm_instance(), [hal, program])
@@ -85,7 +67,8 @@ class LoadedModule:
             ) from None
         lock = threading.Lock()  # a context runs one call at a time
         self.functions: Mapping[str, Function] = {
-            f: Function(f, entries[f], context, lock, self.signature.functions[f], self.device, wrap) for f in texts
+            f: Function(f, program.lookup_function(f), context, lock, entry, self.device, wrap)
+            for f, entry in self.signature.functions.items()
         }
 
     def __getattr__(self, name: str) -> Function:
@@ -233,6 +216,37 @@ class Function:
             return ", ".join(f"{s.path}: {describe(s.shape, s.dtype)}" for s in specs)
 
         return f"{self.name}({show(self._arguments)}) -> ({show(self.signature.results.leaves())})"
+
+
+def read_signature(source: str | os.PathLike[str] | bytes) -> Signature:
+    """What a ``.vmfb`` says about itself; starts no device, so that a module for a device that is not here is read too.
+
+    Args:
+        source: path of the file, or its contents.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, was not made by Volta, or needs a newer version.
+    """
+    return _open(source)[2]
+
+
+def _open(source: str | os.PathLike[str] | bytes) -> tuple[str, Any, Signature]:
+    """What messages call the module, IREE's module, and the signature."""
+    name, data = _read(source)
+    try:
+        program = iree().VmModule.copy_buffer(vm_instance(), data)
+    except Exception as error:  # nanobind maps IREE's status codes to various types
+        raise ArtifactError(
+            f"{name} cannot be loaded: {reason(error)}; expected a .vmfb made by this version of IREE"
+        ) from None
+    reflections = {f: program.lookup_function(f).reflection for f in program.function_names}
+    texts = {f: entries[signatures.ATTRIBUTE] for f, entries in reflections.items() if signatures.ATTRIBUTE in entries}
+    if not texts:
+        raise ArtifactError(f"{name} carries no Volta signature: it was made by another compiler; use iree.runtime")
+    try:
+        return name, program, signatures.from_json(texts)
+    except ArtifactError as error:
+        raise ArtifactError(f"{name}: {error.message}") from None
 
 
 def _read(source: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
