@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from volta_mlir import iree_compiler, iree_worker
+from volta_mlir import iree_compiler, iree_worker, stream
 from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
@@ -555,3 +555,76 @@ def test_the_worker_answers_requests(tmp_path):
 def test_importing_the_compiler_layer_does_not_load_iree():
     program = "import sys, volta_mlir.iree_compiler; sys.exit('iree.compiler' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# Schedules that IREE makes rarely, written by hand.
+
+RESOURCE, TIME = "!stream.resource<external>", "!stream.timepoint"
+
+
+def region(name, operation, awaited=""):
+    """An execution region that applies one operation to the donated buffer."""
+    operands, types = ("%w", RESOURCE) if not awaited else (f"%w, {awaited}", f"{RESOURCE}, {TIME}")
+    return f"""
+    %{name}, %t_{name} = "stream.async.execute"({operands}) ({{
+    ^bb0(%v_{name}: {RESOURCE}):
+      %r_{name} = "{operation}"(%v_{name}) : ({RESOURCE}) -> {RESOURCE}
+      "stream.yield"(%r_{name}) : ({RESOURCE}) -> ()
+    }}) {{tied_operands = [-1 : index]}} : ({types}) -> ({RESOURCE}, {TIME})"""
+
+
+def hazards_of(body):
+    from torch_mlir import ir
+
+    text = f"""
+    "util.func"() ({{
+    ^bb0(%a: !hal.buffer_view):
+      "hal.buffer_view.assert"(%a) : (!hal.buffer_view) -> ()
+      %w = "stream.tensor.import"(%a) : (!hal.buffer_view) -> {RESOURCE}
+      {body}
+      "util.return"() : () -> ()
+    }}) {{sym_name = "f"}} : () -> ()"""
+    with ir.Context() as context:
+        context.allow_unregistered_dialects = True
+        return stream.find_hazards(ir.Module.parse(text).operation, {"f": {0: 0}})
+
+
+READ, WRITE = "stream.async.clone", "stream.async.fill"
+JOIN = f'\n%t = "stream.timepoint.join"(%t_one) : ({TIME}) -> {TIME}'
+HOST = f'\n%h = "stream.timepoint.await"(%one, %t_one) : ({RESOURCE}, {TIME}) -> {RESOURCE}'
+CHAIN = region("between", READ, "%t_one")
+
+
+@pytest.mark.parametrize(
+    ("body", "safe"),
+    [
+        (region("one", READ) + region("two", WRITE, "%t_one"), True),
+        (region("one", READ) + JOIN + region("two", WRITE, "%t"), True),
+        (region("one", READ) + HOST + region("two", WRITE), True),
+        (region("one", READ) + CHAIN + region("two", WRITE, "%t_between"), True),
+        (region("one", READ) + region("two", WRITE), False),
+        (region("one", WRITE) + region("two", READ, "%t_one"), False),
+        (region("one", WRITE) + region("two", WRITE, "%t_one"), False),
+        (f'"stream.tensor.export"(%w) : ({RESOURCE}) -> ()' + region("one", WRITE), False),
+        (region("one", "stream.async.unheard_of"), False),
+        (f'%x = "stream.resource.size"(%w) : ({RESOURCE}) -> index' + region("one", WRITE), True),
+        (f'%x = "util.call"(%w) : ({RESOURCE}) -> {RESOURCE}', False),
+        ('"util.call"(%a) : (!hal.buffer_view) -> ()', False),
+        (f'%x = "other.region"() ({{ "stream.yield"(%w) : ({RESOURCE}) -> () }}) : () -> {RESOURCE}', False),
+        ("", True),
+    ],
+)
+def test_regions_of_the_schedule(body, safe):
+    assert (not hazards_of(body)) == safe
+
+
+@pytest.mark.parametrize(("wave", "safe"), [("stream.async.concurrent", False), ("stream.async.execute", True)])
+def test_commands_within_a_region(wave, safe):
+    body = f"""
+    %o = "{wave}"(%w) ({{
+    ^bb0(%v: {RESOURCE}):
+      %r = "{READ}"(%v) : ({RESOURCE}) -> {RESOURCE}
+      %u = "{WRITE}"(%v) : ({RESOURCE}) -> {RESOURCE}
+      "stream.yield"(%u) : ({RESOURCE}) -> ()
+    }}) : ({RESOURCE}) -> {RESOURCE}"""
+    assert (not hazards_of(body)) == safe
