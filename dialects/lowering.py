@@ -13,14 +13,18 @@ import numpy as np
 from volta_mlir.dtypes import TensorSpec, is_float, is_unsigned
 from volta_mlir.mlir import arith, context, ir, linalg, signless_element_type, signless_tensor_type, tensor
 
-#: How an operand is indexed by the loops of a generic: one entry per axis of the operand, a loop number each.
-Map = Sequence[int]
+#: How an operand is indexed by the loops of a generic: one entry per axis of the operand, which is a loop's number
+#: or the sum of several loops times their factors, as pairs.
+Map = Sequence[int | tuple[tuple[int, int], ...]]
 
 
 @lru_cache(maxsize=4096)
-def _map_attr(loops: int, results: tuple[int, ...]) -> Any:
+def _map_attr(loops: int, results: tuple[int | tuple[tuple[int, int], ...], ...]) -> Any:
     with context():
-        exprs = [ir.AffineDimExpr.get(r) for r in results]
+        exprs = [
+            ir.AffineDimExpr.get(r) if isinstance(r, int) else sum(ir.AffineDimExpr.get(d) * factor for d, factor in r)
+            for r in results
+        ]
         return ir.AffineMapAttr.get(ir.AffineMap.get(loops, 0, exprs))
 
 
@@ -110,7 +114,7 @@ class Lowering:
 
         Args:
             inputs, outputs: tensors; outputs are also the initial values.
-            input_maps, output_maps: for each tensor, the loop number that indexes each of its axes.
+            input_maps, output_maps: for each tensor, what indexes each of its axes; see :data:`Map`.
             iterators: "parallel" or "reduction" per loop.
             body: takes one scalar per input and per output, returns one scalar per output (a value or a tuple).
 
@@ -194,6 +198,23 @@ class Lowering:
             groups = []
         return tensor.expand_shape(signless_tensor_type(out), x, groups, [], out.shape)
 
+    def extract_slice(self, x: Any, offsets: Sequence[Any], sizes: Sequence[int], strides: Sequence[int]) -> Any:
+        """Every ``strides[i]``-th element of ``x`` from ``offsets[i]`` (ints or ``index`` values) on, ``sizes[i]`` of them."""
+        static, dynamic = self._split_offsets(offsets)
+        type_ = ir.RankedTensorType.get(sizes, x.type.element_type)
+        return tensor.extract_slice(type_, x, dynamic, [], [], static, list(sizes), list(strides))
+
+    def insert_slice(self, x: Any, into: Any, offsets: Sequence[Any], strides: Sequence[int]) -> Any:
+        """``into`` with ``x`` written to the slice that :meth:`extract_slice` reads."""
+        static, dynamic = self._split_offsets(offsets)
+        return tensor.insert_slice(x, into, dynamic, [], [], static, list(x.type.shape), list(strides))
+
+    @staticmethod
+    def _split_offsets(offsets: Sequence[Any]) -> tuple[list[int], list[Any]]:
+        marker = ir.ShapedType.get_dynamic_stride_or_offset()
+        static = [o if isinstance(o, int) else marker for o in offsets]
+        return static, [o for o in offsets if not isinstance(o, int)]
+
     # -- scalars -----------------------------------------------------------------------------------------------
 
     def _scalar_attr(self, array: np.ndarray) -> Any:
@@ -213,7 +234,11 @@ class Lowering:
 
     def index(self, loop: int) -> Any:
         """The current value of a loop, as an ``index``; inside a body."""
-        return linalg.index(loop)
+        return linalg.IndexOp(loop).result
+
+    def constant_index(self, value: int) -> Any:
+        """A constant ``index``."""
+        return arith.constant(ir.IndexType.get(), value)
 
     def convert_index(self, index: Any, dtype: np.dtype) -> Any:
         """An ``index`` as a scalar of ``dtype``."""

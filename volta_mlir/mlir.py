@@ -48,11 +48,12 @@ _ELEMENT_NAMES = {
 @lru_cache(maxsize=1)
 def context() -> Any:
     """The process-wide MLIR context, with the volta dialect loaded; use it as ``with context():``."""
-    from volta_mlir.dialects import Volta
+    from volta_mlir.dialects import Volta, iree
 
     ctx = ir.Context()
     with ctx, ir.Location.unknown():
-        Volta.load()
+        for dialect in (Volta, *iree.DIALECTS):
+            dialect.load()
     return ctx
 
 
