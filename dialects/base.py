@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from volta_mlir import trace
-from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.dtypes import TensorSpec, bfloat16, is_float
 from volta_mlir.errors import DTypeError, ShapeError, VoltaError
 from volta_mlir.mlir import context, dtype_of, element_type, ext, ir, spec_of
 
@@ -66,10 +66,19 @@ def _encode_array(array: np.ndarray) -> Any:
 
 def _decode_array(attr: Any) -> np.ndarray:
     spec = spec_of(attr.type)
-    if spec.dtype.name == "bfloat16":  # numpy's buffer protocol has no bfloat16
-        values = [float(v) for v in ir.DenseFPElementsAttr(attr)]
-        return np.array(values, np.float32).astype(spec.dtype).reshape(spec.shape)
+    if spec.dtype == bfloat16:
+        return np.broadcast_to(_decode_bfloat16(attr), spec.size).reshape(spec.shape)
     return np.array(attr, dtype=spec.dtype).reshape(spec.shape)
+
+
+def _decode_bfloat16(attr: Any) -> np.ndarray:
+    """The flat elements (one if all are equal), read from the printed form: the bindings read no bfloat16."""
+    body = str(attr).removeprefix("dense<").rpartition("> : ")[0]
+    if body.startswith('"0x'):  # the bytes of a large array
+        return np.frombuffer(bytes.fromhex(body[3:-1]), bfloat16)
+    elements = body.replace("[", " ").replace("]", " ").replace(",", " ").split()
+    bits = [int(e, 16) if e.startswith("0x") else np.array(float(e), bfloat16).view(np.uint16) for e in elements]
+    return np.array(bits, np.uint16).view(bfloat16)
 
 
 # Python type of an attribute -> (to MLIR, from MLIR).
