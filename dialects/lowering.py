@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.dtypes import TensorSpec, is_float, is_unsigned
+from volta_mlir.dtypes import TensorSpec, float32, is_float, is_unsigned
 from volta_mlir.mlir import arith, context, ir, linalg, signless_element_type, signless_tensor_type, tensor
 
 #: How an operand is indexed by the loops of a generic: one entry per axis of the operand, which is a loop's number
@@ -253,7 +253,7 @@ class Lowering:
 
     def convert(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
         """A scalar converted between dtypes with volta.convert's semantics: float to integer truncates, saturates
-        and takes NaN to 0; to bool is ``!= 0``; integers wrap."""
+        and takes NaN to 0; to bool is ``!= 0``; integers wrap; to half precision goes through float32."""
         if source == target:
             return x
         element = signless_element_type(target)
@@ -262,10 +262,13 @@ class Lowering:
             if is_float(source):
                 return arith.cmpf(arith.CmpFPredicate.UNE, x, zero)
             return arith.cmpi(arith.CmpIPredicate.ne, x, zero)
+        if is_float(target) and target.itemsize == 2 and source != float32:
+            # Through float32, which is where targets without such a conversion would take it anyway.
+            return arith.truncf(element, self.convert(x, source, float32))
         if is_float(source):
-            if is_float(target):
-                return self._convert_float(x, source, target)
-            return self._float_to_int(x, source, target)
+            if not is_float(target):
+                return self._float_to_int(x, source, target)
+            return (arith.extf if source.itemsize < target.itemsize else arith.truncf)(element, x)
         unsigned = is_unsigned(source) or source == np.bool_
         if is_float(target):
             return (arith.uitofp if unsigned else arith.sitofp)(element, x)
@@ -277,18 +280,10 @@ class Lowering:
             return arith.trunci(element, x)
         return x
 
-    def _convert_float(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
-        element = signless_element_type(target)
-        if source.itemsize == target.itemsize:  # float16 and bfloat16 convert through float32
-            x = arith.extf(signless_element_type(np.dtype("float32")), x)
-            return arith.truncf(element, x)
-        return arith.extf(element, x) if source.itemsize < target.itemsize else arith.truncf(element, x)
-
     def _float_to_int(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
         # arith.fptosi and fptoui are undefined outside the target's range: compare first, select afterwards.
         if source.itemsize < 4:
-            x = arith.extf(signless_element_type(np.dtype("float32")), x)
-            source = np.dtype("float32")
+            x, source = arith.extf(signless_element_type(float32), x), float32
         element = signless_element_type(target)
         info = np.iinfo(target)
         low = float(info.min)

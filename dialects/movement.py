@@ -1,4 +1,7 @@
-"""Ops that move elements without computing: broadcast_in_dim, reshape, transpose, …"""
+"""Ops that move elements to places known when the program is built, without computing.
+
+Those that take places from a tensor are in :mod:`volta_mlir.dialects.indexing`.
+"""
 
 import math as pymath
 
@@ -7,7 +10,8 @@ import numpy as np
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.mlir import ir, signless_tensor_type, spec_of, tensor
+from volta_mlir.errors import DTypeError
+from volta_mlir.mlir import arith, ir, signless_tensor_type, spec_of, tensor
 
 
 class Movement(Op):
@@ -116,7 +120,8 @@ class TransposeOp(Movement, name="transpose"):
 
     @classmethod
     def infer(cls, operand, *, permutation):
-        require(sorted(permutation) == list(range(operand.rank)), f"{permutation} is no permutation of {operand}'s axes")
+        axes = list(range(operand.rank))
+        require(sorted(permutation) == axes, f"{permutation} is no permutation of {operand}'s axes")
         return operand.with_shape(tuple(operand.shape[p] for p in permutation))
 
     @staticmethod
@@ -137,3 +142,234 @@ class TransposeOp(Movement, name="transpose"):
         loops = range(out.rank)
         source = [op.permutation.index(axis) for axis in loops]
         return b.generic([x], [source], [b.empty(out)], [loops], ["parallel"] * out.rank, lambda v, _: v)[0]
+
+
+class ReverseOp(Movement, name="reverse"):
+    """The order of the elements along each of ``axes`` reversed."""
+
+    operand: Operand
+    result: Result
+    axes: tuple[int, ...]
+
+    @classmethod
+    def infer(cls, operand, *, axes):
+        require(
+            list(axes) == sorted(set(axes)) and all(0 <= a < operand.rank for a in axes),
+            f"axes must ascend within the rank of {operand}, got {axes}",
+        )
+        return operand
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.flip(x, axes)
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, axes):
+        return (cls.apply(cotangent, axes=axes),)
+
+    @classmethod
+    def batch(cls, operands, batched, *, axes):
+        return cls.apply(operands[0], axes=tuple(a + 1 for a in axes))
+
+    @classmethod
+    def lower(cls, b, op, x):
+        spec = spec_of(op.operation.results[0].type)
+
+        def body():
+            last = [b.constant_index(extent - 1) for extent in spec.shape]
+            at = [arith.subi(last[a], b.index(a)) if a in op.axes else b.index(a) for a in range(spec.rank)]
+            return tensor.extract(x, at)
+
+        return b.elementwise(spec, [], body) if spec.size else x
+
+
+class SliceOp(Movement, name="slice"):
+    """Along axis ``i`` the elements ``start[i]``, ``start[i] + strides[i]``, … below ``limit[i]``."""
+
+    operand: Operand
+    result: Result
+    start: tuple[int, ...]
+    limit: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def infer(cls, operand, *, start, limit, strides):
+        require(
+            len(start) == len(limit) == len(strides) == operand.rank,
+            f"start {start}, limit {limit} and strides {strides} must have an entry for each axis of {operand}",
+        )
+        for axis, (first, end, stride, extent) in enumerate(zip(start, limit, strides, operand.shape, strict=True)):
+            require(
+                0 <= first <= end <= extent and stride > 0,
+                f"axis {axis} of {operand} has no slice from {first} to {end} with stride {stride}",
+            )
+        return operand.with_shape(tuple(len(range(*of_axis)) for of_axis in zip(start, limit, strides, strict=True)))
+
+    @staticmethod
+    def reference(x, *, start, limit, strides):
+        return x[tuple(map(slice, start, limit, strides))]
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, start, limit, strides):
+        before = zip(operands[0].shape, start, strides, cotangent.shape, strict=True)
+        high = tuple(extent - first - dilated(count, stride - 1) for extent, first, stride, count in before)
+        interior = tuple(stride - 1 for stride in strides)
+        return (PadOp.apply(cotangent, zero(cotangent.dtype), low=start, high=high, interior=interior),)
+
+    @classmethod
+    def batch(cls, operands, batched, *, start, limit, strides):
+        (x,) = operands
+        return cls.apply(x, start=(0, *start), limit=(x.shape[0], *limit), strides=(1, *strides))
+
+    @classmethod
+    def lower(cls, b, op, x):
+        out = spec_of(op.operation.results[0].type)
+        if out.shape == tuple(x.type.shape):
+            return x
+        return b.extract_slice(x, op.start, out.shape, op.strides) if out.size else b.empty(out)
+
+
+def zero(dtype):
+    """A zero of rank 0."""
+    return F.zeros((), dtype)
+
+
+def dilated(extent, interior):
+    """The extent of an axis with ``interior`` elements between each two."""
+    return extent + max(extent - 1, 0) * interior
+
+
+class PadOp(Movement, name="pad"):
+    """``value`` (rank 0) around and between the elements.
+
+    Along axis ``i`` there are ``interior[i]`` of them between each two elements, ``low[i]`` before the first and
+    ``high[i]`` after the last; a negative ``low`` or ``high`` removes as many instead, of whatever is there.
+    """
+
+    operand: Operand
+    value: Operand
+    result: Result
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    interior: tuple[int, ...]
+
+    @classmethod
+    def infer(cls, operand, value, *, low, high, interior):
+        if value.dtype != operand.dtype:
+            raise DTypeError(f"the value to pad {operand} with is {value}")
+        require(value.rank == 0, f"the value to pad with is a scalar, got {value}")
+        require(
+            len(low) == len(high) == len(interior) == operand.rank,
+            f"low {low}, high {high} and interior {interior} must have an entry for each axis of {operand}",
+        )
+        require(all(i >= 0 for i in interior), f"interior padding must not be negative, got {interior}")
+        of_axes = zip(operand.shape, low, high, interior, strict=True)
+        shape = tuple(before + dilated(extent, between) + after for extent, before, after, between in of_axes)
+        require(all(extent >= 0 for extent in shape), f"padding of {low} and {high} removes more than {operand} has")
+        return operand.with_shape(shape)
+
+    @staticmethod
+    def reference(x, value, *, low, high, interior):
+        spans = [dilated(n, between) for n, between in zip(x.shape, interior, strict=True)]
+        around = [(max(before, 0), max(after, 0)) for before, after in zip(low, high, strict=True)]
+        canvas = np.full([before + span + after for span, (before, after) in zip(spans, around, strict=True)], value)
+        of_axes = zip(spans, around, interior, strict=True)
+        canvas[tuple(slice(before, before + span, between + 1) for span, (before, _), between in of_axes)] = x
+        of_axes = zip(canvas.shape, low, high, strict=True)
+        return canvas[tuple(slice(max(-before, 0), n - max(-after, 0)) for n, before, after in of_axes)]
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, low, high, interior):
+        x, value = operands
+        for_x = for_value = None
+        if isinstance(x, TensorSpec):
+            spread = F.pad_interior(cotangent, zero(x.dtype), [-a for a in low], [-a for a in high])
+            for_x = F.slice(spread, [0] * x.rank, spread.shape, [between + 1 for between in interior])
+        if isinstance(value, TensorSpec):
+            inside = cls._inside(x.shape, low, high, interior)
+            for_value = F.sum(F.where(inside, zero(value.dtype), cotangent))
+        return for_x, for_value
+
+    @classmethod
+    def _inside(cls, shape, low, high, interior):
+        """True where the result has an element of the operand."""
+        return cls.apply(F.ones(shape, bool), zero(bool), low=low, high=high, interior=interior)
+
+    @classmethod
+    def batch(cls, operands, batched, *, low, high, interior):
+        x, value = operands
+        around = {"low": (0, *low), "high": (0, *high), "interior": (0, *interior)}
+        if not batched[1]:
+            return cls.apply(x, value, **around)
+        x = x if batched[0] else F.broadcast_to(x, (value.shape[0], *x.shape))
+        out = cls.apply(x, zero(x.dtype), **around)
+        return F.where(cls._inside(x.shape, **around), out, F.broadcast_in_dim(value, out.shape, [0]))
+
+    @classmethod
+    def lower(cls, b, op, x, value):
+        source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
+        steps = [between + 1 for between in op.interior]
+        # Element e lands at low + e * step; those in [first, end) land inside the result.
+        first = [max(0, -(before // step)) for before, step in zip(op.low, steps, strict=True)]
+        of_axes = zip(source.shape, out.shape, op.low, steps, strict=True)
+        end = [min(extent, -((before - target) // step)) for extent, target, before, step in of_axes]
+        kept = tuple(max(0, e - f) for e, f in zip(end, first, strict=True))
+        if kept != source.shape and 0 not in kept:
+            x = b.extract_slice(x, first, kept, [1] * source.rank)
+        if 0 in kept:
+            return b.elementwise(out, [], lambda: tensor.extract(value, [])) if out.size else b.empty(out)
+        if kept == out.shape:
+            return x
+        around = b.elementwise(out, [], lambda: tensor.extract(value, []))
+        offsets = [before + f * step for before, f, step in zip(op.low, first, steps, strict=True)]
+        return b.insert_slice(x, around, offsets, steps)
+
+
+class ConcatenateOp(Movement, name="concatenate"):
+    """``lhs``, then ``rhs``, along an axis. Longer concatenations are trees of these."""
+
+    lhs: Operand
+    rhs: Operand
+    result: Result
+    axis: int
+
+    @classmethod
+    def infer(cls, lhs, rhs, *, axis):
+        if lhs.dtype != rhs.dtype:
+            raise DTypeError(f"operands must agree in dtype, got {lhs} and {rhs}")
+        require(0 <= axis < lhs.rank, f"axis {axis} is out of range for {lhs}")
+        others = [[s for a, s in enumerate(spec.shape) if a != axis] for spec in (lhs, rhs)]
+        require(
+            lhs.rank == rhs.rank and others[0] == others[1], f"{lhs} and {rhs} differ along axes other than axis {axis}"
+        )
+        total = lhs.shape[axis] + rhs.shape[axis]
+        return lhs.with_shape((*lhs.shape[:axis], total, *lhs.shape[axis + 1 :]))
+
+    @staticmethod
+    def reference(x, y, *, axis):
+        return np.concatenate([x, y], axis)
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, axis):
+        at = operands[0].shape[axis]
+        return F.slice_in_dim(cotangent, 0, at, axis=axis), F.slice_in_dim(cotangent, at, None, axis=axis)
+
+    @classmethod
+    def batch(cls, operands, batched, *, axis):
+        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
+        spread = [x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True)]
+        return cls.apply(*spread, axis=axis + 1)
+
+    @classmethod
+    def lower(cls, b, op, *operands):
+        out = spec_of(op.operation.results[0].type)
+        # A tree along one axis becomes one tensor.concat, so that each part is copied once, to its final place.
+        parts = [part for x in operands for part in cls._parts(x, op.axis) if 0 not in part.type.shape]
+        if len(parts) < 2:
+            return parts[0] if parts else b.empty(out)
+        return tensor.concat(signless_tensor_type(out), op.axis, parts)
+
+    @staticmethod
+    def _parts(x, axis):
+        inner = x.owner.opview if isinstance(x, ir.OpResult) else None
+        return list(inner.inputs) if isinstance(inner, tensor.ConcatOp) and inner.dim.value == axis else [x]
