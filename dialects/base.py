@@ -81,6 +81,19 @@ def _decode_bfloat16(attr: Any) -> np.ndarray:
     return np.array(bits, np.uint16).view(bfloat16)
 
 
+def _parse_bfloat16(text: str, spec: TensorSpec) -> np.ndarray:
+    """The elements of ``dense<[1.0, 0x7F80]> : …``, of a splat ``dense<1.0>``, or of the bytes ``dense<"0x803F…">``."""
+    elements = text[text.index("<") + 1 : text.rindex("> :")]
+    if elements.startswith('"'):
+        return np.frombuffer(bytes.fromhex(elements[3:-1]), spec.dtype).reshape(spec.shape)
+    bits = [
+        np.uint16(int(token, 16)) if token.startswith("0x") else np.array(float(token), spec.dtype).view(np.uint16)
+        for token in elements.replace("[", " ").replace("]", " ").replace(",", " ").split()
+    ]
+    values = np.array(bits, np.uint16).view(spec.dtype)
+    return np.broadcast_to(values, spec.shape) if len(values) == 1 else values.reshape(spec.shape)
+
+
 # Python type of an attribute -> (to MLIR, from MLIR).
 _CODECS: dict[Any, tuple[Any, Any]] = {
     int: (lambda v: ir.IntegerAttr.get(ir.IntegerType.get_signless(64, context()), int(v)), lambda a: ir.IntegerAttr(a).value),

@@ -29,7 +29,8 @@ class Sample:
         operands: the operand arrays for a dtype, drawn with the generator.
         attributes: the op's attributes, or a function of the dtype that gives them.
         dtypes: those for which the case is run.
-        gradient: whether derivatives are compared with finite differences (float64 only; needs smooth points).
+        gradient: whether derivatives are compared with finite differences (float64 only; needs smooth points; other
+            values stand for NaN and infinities there).
         batch: whether vmap is compared with a loop.
     """
 
