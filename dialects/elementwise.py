@@ -4,29 +4,33 @@ A member writes ``scalar`` (the body of its lowering, on scalars), ``reference``
 differentiable and not linear. Shapes, batching, lowering and cost come from the family.
 """
 
+import math as pymath
 from typing import Any
 
 import numpy as np
 
 from volta_mlir import functions as F
+from volta_mlir.dialects import scalar_math as sm
 from volta_mlir.dialects.base import (
     Op,
     Operand,
     Result,
     require,
 )
-from volta_mlir.dtypes import TensorSpec, bool_, float32, is_float, is_integer, is_unsigned
+from volta_mlir.dtypes import TensorSpec, bool_, float32, float64, is_float, is_integer, is_unsigned
 from volta_mlir.errors import DTypeError
-from volta_mlir.mlir import arith, math, signless_element_type, spec_of
+from volta_mlir.mlir import arith, ir, math, scf, signless_element_type, spec_of
 
 NUMBERS = "numbers"  # floats and integers
 FLOATS = "floats"
+INTEGERS = "integers"
 BITS = "integers and bool"
 ANY = "any dtype"
 
 _ACCEPTS = {
     NUMBERS: lambda d: is_float(d) or is_integer(d),
     FLOATS: is_float,
+    INTEGERS: is_integer,
     BITS: lambda d: is_integer(d) or d == bool_,
     ANY: lambda d: True,
 }
@@ -80,7 +84,7 @@ class Elementwise(Op):
         attributes = op.attribute_values()
 
         def body(*args):
-            if cls.in_float32 and dtype.itemsize == 2:
+            if cls.in_float32 and is_float(dtype) and dtype.itemsize == 2:
                 args = [arith.extf(signless_element_type(float32), a) for a in args]
                 wide = cls.scalar(b, float32, *args, **attributes)
                 return arith.truncf(signless_element_type(dtype), wide)
@@ -187,21 +191,576 @@ class MulOp(Binary, name="mul"):
         return (cotangent * y, None) if isinstance(x, TensorSpec) else (None, cotangent * x)
 
 
-class TanhOp(Unary, name="tanh"):
-    """The hyperbolic tangent."""
+class DivOp(Binary, name="div"):
+    """``x / y``. Integer division truncates towards zero, ``x / 0`` is -1 (all bits set), and the smallest integer
+    divided by -1 is itself."""
 
-    accepts, in_float32, flops_per_element = FLOATS, True, 20
-    reference = staticmethod(np.tanh)
-    partials = (lambda x, out: 1 - out * out,)
+    linear, linear_operands = "separately", (0,)
+
+    @staticmethod
+    def reference(x, y):
+        return _int_divide(x, y)[0] if is_integer(x.dtype) else np.divide(x, y)
+
+    @classmethod
+    def tangent(cls, primals, tangents, outs):
+        # Division is linear in x, which spares the reciprocal; what y adds is -(x / y) / y.
+        (_, y), (dx, dy), (out,) = primals, tangents, outs
+        numerator = None if dx is None else cls.apply(dx, y)
+        denominator = None if dy is None else dy * (-out / y)
+        if numerator is None or denominator is None:
+            return denominator if numerator is None else numerator
+        return numerator + denominator
+
+    @classmethod
+    def transpose(cls, cotangent, operands):
+        return cotangent / operands[1], None
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        if is_float(dtype):
+            return arith.divf(x, y)
+        return _divide(b, dtype, x, y, arith.divsi, arith.divui, _all_ones(b, dtype))
+
+
+class RemOp(Binary, name="rem"):
+    """The remainder of :class:`DivOp`, with the sign of ``x``: C's fmod for floats. For integers ``x rem 0`` is ``x``."""
+
+    in_float32 = True
+    flops_per_element = 10
+    partials = (lambda x, y, out: F.ones_like(x), lambda x, y, out: -F.trunc(x / y))
+
+    @staticmethod
+    def reference(x, y):
+        return _int_divide(x, y)[1] if is_integer(x.dtype) else np.fmod(x, y)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        if is_float(dtype):
+            return _real(sm.remainder, dtype, x, y)
+        return _divide(b, dtype, x, y, arith.remsi, arith.remui, x)
+
+
+def _int_divide(x, y):
+    """Quotient and remainder of integer arrays, truncated towards zero, in exact arithmetic."""
+    info = np.iinfo(x.dtype)
+    wide_x, wide_y = x.astype(object), np.where(y == 0, 1, y).astype(object)
+    quotient = np.abs(wide_x) // np.abs(wide_y) * np.where((x < 0) == (y < 0), 1, -1)
+    remainder = wide_x - quotient * wide_y
+    quotient = np.where(quotient > info.max, info.min, quotient)  # the smallest integer divided by -1
+    all_ones = info.max if is_unsigned(x.dtype) else -1
+    return np.where(y == 0, all_ones, quotient).astype(x.dtype), np.where(y == 0, x, remainder).astype(x.dtype)
+
+
+def _divide(b, dtype, x, y, signed, unsigned, by_zero):
+    """Integer division or remainder. Dividing by zero, or the smallest integer by -1, is undefined in arith, so the
+    divisor is replaced by 1 there."""
+    zero = arith.cmpi(arith.CmpIPredicate.eq, y, b.scalar(0, dtype))
+    unsafe = zero
+    if not is_unsigned(dtype):
+        smallest = arith.cmpi(arith.CmpIPredicate.eq, x, b.scalar(np.iinfo(dtype).min, dtype))
+        minus_one = arith.cmpi(arith.CmpIPredicate.eq, y, b.scalar(-1, dtype))
+        unsafe = arith.ori(zero, arith.andi(smallest, minus_one))
+    divisor = arith.select(unsafe, b.scalar(1, dtype), y)
+    result = (unsigned if is_unsigned(dtype) else signed)(x, divisor)
+    return arith.select(zero, by_zero, result)
+
+
+class PowOp(Binary, name="pow"):
+    """``x`` to the power ``y``, for floats as IEEE 754's pow. Integers wrap; a negative exponent of an integer gives 0,
+    except for the bases 1 and -1."""
+
+    in_float32, flops_per_element = True, 60
+    # Where the other factor makes a term 0, it must not meet an infinity: x^(y-1) at x = 0 if y = 0, and log(0).
+    partials = (
+        lambda x, y, out: F.where(y == 0, 0.0, y * x ** F.where(y == 0, 1.0, y - 1)),
+        lambda x, y, out: F.log(F.where(x == 0, 1.0, x)) * out,
+    )
+
+    @staticmethod
+    def reference(x, y):
+        if not is_integer(x.dtype):
+            return _single(np.power)(x, y)
+        bits = 8 * x.dtype.itemsize
+
+        def one(base, exponent):
+            if exponent < 0:
+                return (0, 1, -1)[base] ** (exponent % 2 or 2) if base in (1, -1) else 0
+            wrapped = pow(base, exponent, 2**bits)
+            return wrapped if is_unsigned(x.dtype) or wrapped < 2 ** (bits - 1) else wrapped - 2**bits
+
+        return np.vectorize(one, otypes=[object])(x.astype(object), y.astype(object)).astype(x.dtype)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return _real(sm.power, dtype, x, y) if is_float(dtype) else _int_power(b, dtype, x, y)
+
+
+def _int_power(b, dtype, x, y):
+    """By repeated squaring, in a loop over the exponent's bits."""
+    element = signless_element_type(dtype)
+    zero, one = b.scalar(0, dtype), b.scalar(1, dtype)
+    loop = scf.WhileOp([element] * 3, [one, x, y])
+    condition, body = (region.blocks.append(*[element] * 3) for region in (loop.before, loop.after))
+    with ir.InsertionPoint(condition):
+        _, _, exponent = condition.arguments
+        # A negative exponent, with the sign bit set, takes as many rounds as there are bits, and is corrected below.
+        scf.condition(arith.cmpi(arith.CmpIPredicate.ne, exponent, zero), list(condition.arguments))
+    with ir.InsertionPoint(body):
+        power, square, exponent = body.arguments
+        odd = arith.cmpi(arith.CmpIPredicate.ne, arith.andi(exponent, one), zero)
+        power = arith.select(odd, arith.muli(power, square), power)
+        scf.yield_([power, arith.muli(square, square), arith.shrui(exponent, one)])
+    power = loop.results[0]
+    if is_unsigned(dtype):
+        return power
+    # (±1)^y repeats with period 2, so that the bits of a negative y gave the right power.
+    unit = arith.cmpi(arith.CmpIPredicate.ule, arith.addi(x, one), b.scalar(2, dtype))
+    nonzero = arith.cmpi(arith.CmpIPredicate.ne, x, zero)
+    negative = arith.cmpi(arith.CmpIPredicate.slt, y, zero)
+    return arith.select(arith.andi(negative, arith.xori(arith.andi(unit, nonzero), b.scalar(True, bool_))), zero, power)
+
+
+class AbsOp(Unary, name="abs"):
+    """The absolute value; that of the smallest integer wraps to itself."""
+
+    reference = staticmethod(np.abs)
+    partials = (lambda x, out: F.sign(x),)
 
     @classmethod
     def scalar(cls, b, dtype, x):
-        return math.tanh(x)
+        if is_float(dtype):
+            return math.absf(x)
+        return x if is_unsigned(dtype) else arith.maxsi(x, arith.subi(b.scalar(0, dtype), x))
+
+
+class SignOp(Unary, name="sign"):
+    """-1, 0 or 1. Zeros keep their sign, and NaN is NaN."""
+
+    differentiable = False
+
+    @staticmethod
+    def reference(x):
+        if is_integer(x.dtype):
+            return np.sign(x)
+        return np.where((x == 0) | np.isnan(x), x, np.copysign(1, x.astype(float64)).astype(x.dtype))
+
+    @classmethod
+    def scalar(cls, b, dtype, x):
+        zero, one = b.scalar(0, dtype), b.scalar(1, dtype)
+        if is_float(dtype):
+            keep = arith.cmpf(arith.CmpFPredicate.UEQ, x, zero)
+            return arith.select(keep, x, math.copysign(one, x))
+        if is_unsigned(dtype):
+            return arith.minui(x, one)
+        return arith.maxsi(b.scalar(-1, dtype), arith.minsi(x, one))
+
+
+class MaximumOp(Binary, name="maximum"):
+    """The larger operand; NaN if one is NaN, and 0 is larger than -0. Where both are equal, each gets half of the
+    derivative."""
+
+    accepts = ANY
+    partials = (lambda x, y, out: _share(x, y, "gt"), lambda x, y, out: _share(y, x, "gt"))
+
+    @staticmethod
+    def reference(x, y):
+        return np.where((x == y) & np.signbit(x), y, np.maximum(x, y)) if is_float(x.dtype) else np.maximum(x, y)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return _extremum(dtype, x, y, arith.maximumf, arith.maxsi, arith.maxui)
+
+
+class MinimumOp(Binary, name="minimum"):
+    """The smaller operand; NaN if one is NaN, and -0 is smaller than 0. Where both are equal, each gets half of the
+    derivative."""
+
+    accepts = ANY
+    partials = (lambda x, y, out: _share(x, y, "lt"), lambda x, y, out: _share(y, x, "lt"))
+
+    @staticmethod
+    def reference(x, y):
+        return np.where((x == y) & np.signbit(y), y, np.minimum(x, y)) if is_float(x.dtype) else np.minimum(x, y)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return _extremum(dtype, x, y, arith.minimumf, arith.minsi, arith.minui)
+
+
+def _share(x, y, direction):
+    """1 where ``x`` is chosen over ``y``, ½ where they are equal, else 0."""
+    chosen = CompareOp.apply(x, y, direction=direction)
+    return F.where(chosen, F.ones_like(x), F.where(x == y, F.full_like(x, 0.5), F.zeros_like(x)))
+
+
+def _extremum(dtype, x, y, floats, signed, unsigned):
+    if is_float(dtype):
+        return floats(x, y)
+    return (unsigned if is_unsigned(dtype) or dtype == bool_ else signed)(x, y)
+
+
+class ClampOp(Elementwise, name="clamp"):
+    """``minimum(maximum(x, low), high)``: ``high`` where the bounds cross; NaN if any operand is NaN. On the closed
+    interval the derivative goes to ``x``, outside it to the bound that is taken."""
+
+    low: Operand
+    operand: Operand
+    high: Operand
+    result: Result
+    flops_per_element = 2
+    partials = (
+        lambda low, x, high, out: ((x < low) & (low <= high)).astype(x.dtype),
+        lambda low, x, high, out: ((x >= low) & (x <= high)).astype(x.dtype),
+        lambda low, x, high, out: ((x > high) | (low > high)).astype(x.dtype),
+    )
+
+    @staticmethod
+    def reference(low, x, high):
+        return MinimumOp.reference(MaximumOp.reference(x, low), high)
+
+    @classmethod
+    def scalar(cls, b, dtype, low, x, high):
+        return MinimumOp.scalar(b, dtype, MaximumOp.scalar(b, dtype, x, low), high)
+
+
+# -- mathematical functions ----------------------------------------------------------------------------------------
+
+
+def _single(function):
+    """A numpy function that computes in float32 where its operands are in half precision."""
+
+    def reference(*arrays):
+        return function(*(x.astype(float32) if x.dtype.itemsize == 2 else x for x in arrays))
+
+    return staticmethod(reference)
+
+
+def _real(function, dtype, *scalars):
+    """One of :mod:`scalar_math`'s functions on MLIR scalars."""
+    return function(*(sm.Real(x, dtype) for x in scalars)).value
+
+
+class Transcendental(Unary):
+    """Family of the functions of a float. A member names its expansion in :mod:`scalar_math`."""
+
+    accepts, in_float32, flops_per_element = FLOATS, True, 20
+    expansion = None  # type: Any
+
+    @classmethod
+    def scalar(cls, b, dtype, x):
+        return _real(cls.expansion, dtype, x)
+
+
+class ExpOp(Transcendental, name="exp"):
+    """The exponential function."""
+
+    reference, expansion = _single(np.exp), sm.exp
+    partials = (lambda x, out: out,)
+
+
+class Expm1Op(Transcendental, name="expm1"):
+    """``exp(x) - 1``, without cancellation for small ``x``."""
+
+    reference, expansion = _single(np.expm1), sm.expm1
+    partials = (lambda x, out: out + 1,)
+
+
+class LogOp(Transcendental, name="log"):
+    """The natural logarithm."""
+
+    reference, expansion = _single(np.log), sm.log
+    partials = (lambda x, out: 1 / x,)
+
+
+class Log1pOp(Transcendental, name="log1p"):
+    """``log(1 + x)``, without cancellation for small ``x``."""
+
+    reference, expansion = _single(np.log1p), sm.log1p
+    partials = (lambda x, out: 1 / (1 + x),)
+
+
+class SqrtOp(Transcendental, name="sqrt"):
+    """The square root."""
+
+    reference, expansion, flops_per_element = _single(np.sqrt), sm.sqrt, 4
+    partials = (lambda x, out: 0.5 / out,)
+
+
+class RsqrtOp(Transcendental, name="rsqrt"):
+    """``1 / sqrt(x)``."""
+
+    reference, expansion, flops_per_element = _single(lambda x: 1 / np.sqrt(x)), sm.rsqrt, 5
+    partials = (lambda x, out: -0.5 * out / x,)
+
+
+class CbrtOp(Transcendental, name="cbrt"):
+    """The cube root, also of negative numbers."""
+
+    reference, expansion, flops_per_element = _single(np.cbrt), sm.cbrt, 50
+    partials = (lambda x, out: (1 / 3) / (out * out),)
+
+
+class SinOp(Transcendental, name="sin"):
+    """The sine."""
+
+    reference, expansion = _single(np.sin), sm.sin
+    partials = (lambda x, out: F.cos(x),)
+
+
+class CosOp(Transcendental, name="cos"):
+    """The cosine."""
+
+    reference, expansion = _single(np.cos), sm.cos
+    partials = (lambda x, out: -F.sin(x),)
+
+
+class TanOp(Transcendental, name="tan"):
+    """The tangent."""
+
+    reference, expansion, flops_per_element = _single(np.tan), sm.tan, 25
+    partials = (lambda x, out: 1 + out * out,)
+
+
+class SinhOp(Transcendental, name="sinh"):
+    """The hyperbolic sine."""
+
+    reference, expansion, flops_per_element = _single(np.sinh), sm.sinh, 50
+    partials = (lambda x, out: F.cosh(x),)
+
+
+class CoshOp(Transcendental, name="cosh"):
+    """The hyperbolic cosine."""
+
+    reference, expansion = _single(np.cosh), sm.cosh
+    partials = (lambda x, out: F.sinh(x),)
+
+
+class TanhOp(Transcendental, name="tanh"):
+    """The hyperbolic tangent."""
+
+    reference, expansion = _single(np.tanh), sm.tanh
+    partials = (lambda x, out: 1 - out * out,)
+
+
+class ErfOp(Transcendental, name="erf"):
+    """The error function."""
+
+    reference, expansion = _single(np.vectorize(pymath.erf, otypes=[float64])), sm.erf
+    partials = (lambda x, out: (2 / pymath.sqrt(pymath.pi)) * F.exp(-x * x),)
+
+
+class LogisticOp(Transcendental, name="logistic"):
+    """The logistic function ``1 / (1 + exp(-x))``."""
+
+    reference, expansion = _single(lambda x: np.exp(-np.logaddexp(np.zeros_like(x), -x))), sm.logistic
+    partials = (lambda x, out: out * (1 - out),)
+
+
+class Atan2Op(Binary, name="atan2"):
+    """The angle of the point ``(x, y)``, with operands ``y``, ``x``, between -π and π."""
+
+    accepts, in_float32, flops_per_element = FLOATS, True, 40
+    reference = _single(np.arctan2)
+    partials = (lambda y, x, out: x / (x * x + y * y), lambda y, x, out: -y / (x * x + y * y))
+
+    @classmethod
+    def scalar(cls, b, dtype, y, x):
+        return _real(sm.atan2, dtype, y, x)
+
+
+class LogAddExpOp(Binary, name="logaddexp"):
+    """``log(exp(x) + exp(y))`` without overflow."""
+
+    accepts, in_float32, flops_per_element = FLOATS, True, 50
+    reference = _single(np.logaddexp)
+    # Equal operands share the derivative, infinite ones too, which have no difference.
+    partials = (
+        lambda x, y, out: F.sigmoid(F.where(x == y, 0.0, x - y)),
+        lambda x, y, out: F.sigmoid(F.where(x == y, 0.0, y - x)),
+    )
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return _real(sm.logaddexp, dtype, x, y)
+
+
+class Rounding(Unary):
+    """Family of the functions that round a float to an integral one: step functions."""
+
+    accepts, differentiable = FLOATS, False
+    operation = None  # type: Any
+
+    @classmethod
+    def scalar(cls, b, dtype, x):
+        return cls.operation(x)
+
+
+class FloorOp(Rounding, name="floor"):
+    """Rounds down."""
+
+    reference, operation = staticmethod(np.floor), math.floor
+
+
+class CeilOp(Rounding, name="ceil"):
+    """Rounds up."""
+
+    reference, operation = staticmethod(np.ceil), math.ceil
+
+
+class RoundOp(Rounding, name="round"):
+    """Rounds to the nearest, halves to even."""
+
+    reference, operation = staticmethod(np.rint), math.roundeven
+
+
+class IsFiniteOp(Unary, name="is_finite"):
+    """Whether a float is neither infinite nor NaN, as bool."""
+
+    accepts, differentiable = FLOATS, False
+    reference = staticmethod(np.isfinite)
+
+    @classmethod
+    def result_spec(cls, operand):
+        return operand.with_dtype(bool_)
+
+    @classmethod
+    def scalar(cls, b, dtype, x):
+        return arith.cmpf(arith.CmpFPredicate.OLT, math.absf(x), b.scalar(np.inf, dtype))
+
+
+# -- bits ----------------------------------------------------------------------------------------------------------
+
+
+class AndOp(Binary, name="and"):
+    """Bitwise and; logical for bool."""
+
+    accepts = BITS
+    reference = staticmethod(np.bitwise_and)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return arith.andi(x, y)
+
+
+class OrOp(Binary, name="or"):
+    """Bitwise or; logical for bool."""
+
+    accepts = BITS
+    reference = staticmethod(np.bitwise_or)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return arith.ori(x, y)
+
+
+class XorOp(Binary, name="xor"):
+    """Bitwise exclusive or; logical for bool."""
+
+    accepts = BITS
+    reference = staticmethod(np.bitwise_xor)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, y):
+        return arith.xori(x, y)
+
+
+class NotOp(Unary, name="not"):
+    """Bitwise not; logical for bool."""
+
+    accepts = BITS
+    reference = staticmethod(np.bitwise_not)
+
+    @classmethod
+    def scalar(cls, b, dtype, x):
+        return arith.xori(x, b.scalar(True, dtype) if dtype == bool_ else _all_ones(b, dtype))
+
+
+def _all_ones(b, dtype):
+    return b.scalar(np.iinfo(dtype).max if is_unsigned(dtype) else -1, dtype)
+
+
+class Shift(Binary):
+    """Family of the shifts. Counts are taken as unsigned; from the width on, all bits are shifted out."""
+
+    accepts = INTEGERS
+    operation = None  # type: Any
+
+    @classmethod
+    def scalar(cls, b, dtype, x, count):
+        # arith's shifts are undefined from the width on.
+        over = arith.cmpi(arith.CmpIPredicate.uge, count, b.scalar(8 * dtype.itemsize, dtype))
+        shifted = cls.operation(x, arith.select(over, b.scalar(0, dtype), count))
+        return arith.select(over, b.scalar(0, dtype), shifted)
+
+
+def _shift_reference(function, kind):
+    """``function`` on the bits as integers of ``kind``, with counts in range, and 0 for the others."""
+
+    def reference(x, count):
+        bits = 8 * x.dtype.itemsize
+        over = count.astype(f"u{x.dtype.itemsize}") >= bits
+        shifted = function(x.view(f"{kind}{x.dtype.itemsize}"), np.where(over, 0, count).astype(f"{kind}{x.dtype.itemsize}"))
+        return np.where(over, 0, shifted.view(x.dtype))
+
+    return staticmethod(reference)
+
+
+class ShiftLeftOp(Shift, name="shift_left"):
+    """``x`` shifted to the left."""
+
+    reference, operation = _shift_reference(np.left_shift, "u"), arith.shli
+
+
+class ShiftRightLogicalOp(Shift, name="shift_right_logical"):
+    """``x`` shifted to the right, filled with zeros."""
+
+    reference, operation = _shift_reference(np.right_shift, "u"), arith.shrui
+
+
+class ShiftRightArithmeticOp(Shift, name="shift_right_arithmetic"):
+    """``x`` shifted to the right, filled with copies of its highest bit."""
+
+    @staticmethod
+    def reference(x, count):
+        bits = 8 * x.dtype.itemsize
+        signed = x.view(f"i{x.dtype.itemsize}")
+        clipped = np.minimum(count.astype(f"u{x.dtype.itemsize}"), bits - 1).astype(signed.dtype)
+        return (signed >> clipped).view(x.dtype)
+
+    @classmethod
+    def scalar(cls, b, dtype, x, count):
+        return arith.shrsi(x, arith.minui(count, b.scalar(8 * dtype.itemsize - 1, dtype)))
+
+
+# -- conversion ----------------------------------------------------------------------------------------------------
+
+
+class BitcastOp(Unary, name="bitcast"):
+    """The bits of each element as another dtype of the same width."""
+
+    accepts, differentiable, flops_per_element = NUMBERS, False, 0
+    dtype: np.dtype
+
+    @classmethod
+    def infer(cls, operand, *, dtype):
+        spec = super().infer(operand)
+        if dtype == bool_ or dtype.itemsize != operand.dtype.itemsize:
+            raise DTypeError(f"can't take the bits of {operand} as {dtype}: the widths differ")
+        return spec.with_dtype(dtype)
+
+    @staticmethod
+    def reference(x, *, dtype):
+        return x.view(dtype)
+
+    @classmethod
+    def scalar(cls, b, source, x, *, dtype):
+        element = signless_element_type(dtype)
+        return x if x.type == element else arith.bitcast(element, x)
 
 
 class ConvertOp(Unary, name="convert"):
     """Converts to another dtype. Float to integer truncates towards zero, saturates, and takes NaN to 0; integers
-    wrap; to bool is ``x != 0``."""
+    wrap; to bool is ``x != 0``. To half precision, everything goes through float32."""
 
     linear = "jointly"
     accepts = ANY
@@ -213,8 +772,12 @@ class ConvertOp(Unary, name="convert"):
 
     @staticmethod
     def reference(x, *, dtype):
-        if not (is_float(x.dtype) and is_integer(dtype)):
-            return (x != 0) if dtype == bool_ else x.astype(dtype)
+        if dtype == bool_:
+            return x != 0
+        if is_float(dtype):
+            return x.astype(float32).astype(dtype) if dtype.itemsize == 2 else x.astype(dtype)
+        if not is_float(x.dtype):
+            return x.astype(dtype)
         info = np.iinfo(dtype)
         wide = np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0, posinf=np.inf, neginf=-np.inf)
         inside = (wide >= float(info.min)) & (wide < float(info.max) + (1 if dtype.itemsize < 8 else 0))
@@ -302,3 +865,14 @@ class SelectOp(Elementwise, name="select"):
     @classmethod
     def scalar(cls, b, dtype, predicate, on_true, on_false):
         return arith.select(predicate, on_true, on_false)
+
+
+class StopGradientOp(Unary, name="stop_gradient"):
+    """The operand itself, as a constant for differentiation."""
+
+    accepts, differentiable, flops_per_element = ANY, False, 0
+    reference = staticmethod(np.array)
+
+    @classmethod
+    def lower(cls, b, op, x):
+        return x
