@@ -53,7 +53,7 @@ def Parameter(value: Any, trainable: bool = True) -> Any:
     """Marks a tensor as a parameter of the module that it is assigned to; the attribute holds the plain tensor.
 
     Args:
-        value: a tensor, an array or a spec.
+        value: a tensor, an array, nested lists of numbers, or a spec.
         trainable: whether ``grad`` differentiates it; a frozen parameter may have any dtype.
 
     Raises:
@@ -93,7 +93,9 @@ def Buffer(value: Any) -> Any:
 
 
 def _as_leaf(value: Any) -> Tensor | TensorSpec:
-    return value if isinstance(value, TensorSpec) else as_argument(value)
+    if isinstance(value, TensorSpec):
+        return value
+    return as_argument(value) if is_tensor_like(value) else Tensor(value)
 
 
 class _Structure:
@@ -224,6 +226,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._structure is None:
+            self._settle()  # parameters may have joined a list
         return self.forward(*args, **kwargs)
 
     # -- attributes ----------------------------------------------------------------------------------------------

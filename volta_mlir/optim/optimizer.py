@@ -51,12 +51,13 @@ class Optimizer:
         >>> state["step"].item(), state["exp_avg"]["weight"].shape
         (0, (2, 3))
         """
-        names = _names(params, [t and _is_float(p) for p, t in zip(trees.leaves(params), trainable_mask(params))])
+        leaves = trees.leaves(params)
+        mask = [use and _is_float(p) for p, use in zip(leaves, trainable_mask(params), strict=True)]
+        names = _names(params, mask)
         return {
             "step": Tensor(0),
             **{
-                slot: {name: zeros(p.shape, _wide(p.dtype)) for name, p in names.values()}
-                for slot in self.used_slots()
+                slot: {name: zeros(p.shape, _wide(p.dtype)) for name, p in names.values()} for slot in self.used_slots()
             },
         }
 
@@ -98,9 +99,7 @@ class Optimizer:
                     raise ShapeError(f"there is no state for parameter {name!r}; make it anew with init(params)")
             if wide not in scalars:
                 scalars[wide] = self.scalars(state["step"], wide)
-            new, kept = self.step(
-                astype(p, wide), astype(g, wide), tuple(slots[s][name] for s in slots), scalars[wide]
-            )
+            new, kept = self.step(astype(p, wide), astype(g, wide), tuple(slots[s][name] for s in slots), scalars[wide])
             updated[key] = astype(new, p.dtype)
             for slot, value in zip(slots, kept, strict=True):
                 slots[slot][name] = value
