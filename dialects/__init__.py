@@ -9,6 +9,21 @@ from volta_mlir.dialects import (  # isort: skip
     movement,
     reduction,
     contraction,
+    sorting,
+    random,
+    control,
 )
 
-__all__ = ["OPS", "Op", "Volta", "contraction", "creation", "elementwise", "movement", "reduction"]
+__all__ = [
+    "OPS",
+    "Op",
+    "Volta",
+    "contraction",
+    "control",
+    "creation",
+    "elementwise",
+    "movement",
+    "random",
+    "reduction",
+    "sorting",
+]

@@ -1,20 +1,68 @@
-"""Reductions over axes, which the result does not have any more."""
+"""Folds along axes: reductions, whose results lack the axes, and cumulative ops, which keep every partial result."""
+
+import math as pymath
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
-from volta_mlir.dtypes import float32, is_float
+from volta_mlir.dialects.elementwise import AddOp, AndOp, MaximumOp, MinimumOp, MulOp, OrOp
+from volta_mlir.dtypes import INDEX, bool_, float32, is_float
 from volta_mlir.errors import DTypeError
-from volta_mlir.mlir import arith, spec_of
+from volta_mlir.mlir import arith, ir, spec_of, tensor
+
+
+def lowest(dtype):
+    """What every other value of the dtype is larger than or equal to."""
+    return -np.inf if is_float(dtype) else np.iinfo(dtype).min
+
+
+def highest(dtype):
+    """What every other value of the dtype is smaller than or equal to."""
+    return np.inf if is_float(dtype) else np.iinfo(dtype).max
+
+
+@dataclass(frozen=True)
+class Fold:
+    """An associative and commutative elementwise op, and its identity for a dtype: what folding nothing gives."""
+
+    op: Any
+    identity: Any
+
+
+SUM = Fold(AddOp, lambda dtype: 0)
+PROD = Fold(MulOp, lambda dtype: 1)
+MAX = Fold(MaximumOp, lowest)
+MIN = Fold(MinimumOp, highest)
+ANY = Fold(OrOp, lambda dtype: False)
+ALL = Fold(AndOp, lambda dtype: True)
+
+
+def accumulator(dtype):
+    """The dtype in which values of ``dtype`` are folded: float32 for half precision."""
+    return float32 if is_float(dtype) and dtype.itemsize == 2 else dtype
+
+
+def exact(x):
+    """An array in the widest dtype of its kind, in which references of floats compute."""
+    return x.astype(np.float64) if is_float(x.dtype) else x
+
+
+def require_numbers(spec):
+    """Raises DTypeError for bool."""
+    if spec.dtype == bool_:
+        raise DTypeError(f"takes numbers, got {spec}")
+
+
+# -- reductions ----------------------------------------------------------------------------------------------------
 
 
 class Reduce(Op):
-    """Family: ``combine`` folds the elements along ``axes`` into ``initial(dtype)``.
+    """Family: folds the elements along ``axes``."""
 
-    Half precision accumulates in float32.
-    """
-
+    fold = SUM
     operand: Operand
     result: Result
     axes: tuple[int, ...]
@@ -30,16 +78,7 @@ class Reduce(Op):
 
     @classmethod
     def check_dtype(cls, operand):
-        if operand.dtype == np.bool_:
-            raise DTypeError(f"takes numbers, got {operand}")
-
-    @classmethod
-    def initial(cls, dtype):
-        raise cls.missing("initial", "convert-volta-to-linalg")
-
-    @classmethod
-    def combine(cls, b, dtype, element, accumulator):
-        raise cls.missing("combine", "convert-volta-to-linalg")
+        require_numbers(operand)
 
     @classmethod
     def batch(cls, operands, batched, *, axes):
@@ -52,38 +91,329 @@ class Reduce(Op):
     @classmethod
     def lower(cls, b, op, x):
         source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
-        wide = float32 if is_float(source.dtype) and source.dtype.itemsize == 2 else source.dtype
+        wide = accumulator(source.dtype)
         loops = ["reduction" if a in op.axes else "parallel" for a in range(source.rank)]
-        kept = [a for a in range(source.rank) if a not in op.axes]
-        start = b.filled(b.scalar(cls.initial(wide), wide), out.with_dtype(wide))
+        start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
 
-        def body(element, accumulator):
-            return cls.combine(b, wide, b.convert(element, source.dtype, wide), accumulator)
+        def body(element, total):
+            return cls.fold.op.scalar(b, wide, b.convert(element, source.dtype, wide), total)
 
-        (total,) = b.generic([x], [range(source.rank)], [start], [kept], loops, body)
+        (total,) = b.generic([x], [range(source.rank)], [start], [kept_axes(source.rank, op.axes)], loops, body)
         if wide == out.dtype:
             return total
         return b.elementwise(out, [total], lambda v: b.convert(v, wide, out.dtype))
 
 
+def kept_axes(rank, axes):
+    """The axes of a rank that a reduction over ``axes`` leaves."""
+    return [a for a in range(rank) if a not in axes]
+
+
 class ReduceSumOp(Reduce, name="reduce_sum"):
     """The sum along ``axes``; integers wrap, an empty sum is 0."""
 
+    fold = SUM
     linear = "jointly"
 
     @staticmethod
     def reference(x, *, axes):
-        return np.sum(x, axis=axes, dtype=np.float64 if is_float(x.dtype) else x.dtype)
+        return np.sum(exact(x), axis=axes, dtype=exact(x).dtype)
 
     @classmethod
     def transpose(cls, cotangent, operands, *, axes):
-        shape = operands[0].shape
-        return (F.broadcast_in_dim(cotangent, shape, [a for a in range(len(shape)) if a not in axes]),)
+        (operand,) = operands
+        return (F.broadcast_in_dim(cotangent, operand.shape, kept_axes(operand.rank, axes)),)
+
+
+class ReduceProdOp(Reduce, name="reduce_prod"):
+    """The product along ``axes``; integers wrap, an empty product is 1."""
+
+    fold = PROD
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.prod(exact(x), axis=axes, dtype=exact(x).dtype)
 
     @classmethod
-    def initial(cls, dtype):
-        return 0
+    def tangent(cls, primals, tangents, outs, *, axes):
+        # The partial derivative is the product of the other elements: of those before and those behind. Unlike
+        # out / x, this is right where elements are zero.
+        kept = kept_axes(primals[0].ndim, axes)
+        shape = (*outs[0].shape, pymath.prod(primals[0].shape[a] for a in axes))
+        x, tangent = (F.reshape(F.transpose(v, [*kept, *axes]), shape) for v in (primals[0], tangents[0]))
+        others = 1
+        for reverse in (False, True):
+            products = CumprodOp.apply(x, axis=len(kept), reverse=reverse)
+            others = others * shifted(products, 1, len(kept), reverse, fill=1)
+        return F.sum(tangent * others, axis=-1)
+
+
+class ReduceExtremum(Reduce):
+    """Family of maximum and minimum. NaN if an element is NaN. Equal extrema share the derivative equally."""
 
     @classmethod
-    def combine(cls, b, dtype, element, accumulator):
-        return arith.addf(element, accumulator) if is_float(dtype) else arith.addi(element, accumulator)
+    def tangent(cls, primals, tangents, outs, *, axes):
+        (x,), (tangent,), (out,) = primals, tangents, outs
+        is_extremum = x == F.broadcast_in_dim(out, x.shape, kept_axes(x.ndim, axes))
+        shares = F.sum(is_extremum.astype(x.dtype), axes)
+        return F.sum(F.where(is_extremum, tangent, F.zeros_like(tangent)), axes) * (1 / shares)
+
+
+class ReduceMaxOp(ReduceExtremum, name="reduce_max"):
+    """The largest element along ``axes``; of none it is -inf, or an integer dtype's smallest value."""
+
+    fold = MAX
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.max(exact(x), axis=axes, initial=lowest(x.dtype))
+
+
+class ReduceMinOp(ReduceExtremum, name="reduce_min"):
+    """The smallest element along ``axes``; of none it is inf, or an integer dtype's largest value."""
+
+    fold = MIN
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.min(exact(x), axis=axes, initial=highest(x.dtype))
+
+
+class ReduceLogical(Reduce):
+    """Family of the reductions of bool."""
+
+    @classmethod
+    def check_dtype(cls, operand):
+        if operand.dtype != bool_:
+            raise DTypeError(f"takes bool, got {operand}")
+
+
+class ReduceAnyOp(ReduceLogical, name="reduce_any"):
+    """Whether an element along ``axes`` is true; of none it is false."""
+
+    fold = ANY
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.any(x, axis=axes)
+
+
+class ReduceAllOp(ReduceLogical, name="reduce_all"):
+    """Whether all elements along ``axes`` are true; of none it is true."""
+
+    fold = ALL
+
+    @staticmethod
+    def reference(x, *, axes):
+        return np.all(x, axis=axes)
+
+
+# -- where the extremum is -----------------------------------------------------------------------------------------
+
+
+class ArgExtremum(Op):
+    """Family: the index (int32) along ``axis`` of the first extremum. A NaN is more extreme than any number."""
+
+    fold = MAX
+    differentiable = False
+    operand: Operand
+    result: Result
+    axis: int
+
+    @classmethod
+    def infer(cls, operand, *, axis):
+        require(0 <= axis < operand.rank, f"axis {axis} is out of range for {operand}")
+        require(operand.shape[axis] > 0, f"axis {axis} of {operand} has no elements to choose from")
+        require_numbers(operand)
+        return operand.with_shape(operand.shape[:axis] + operand.shape[axis + 1 :]).with_dtype(INDEX)
+
+    @classmethod
+    def batch(cls, operands, batched, *, axis):
+        return cls.apply(operands[0], axis=axis + 1)
+
+    @classmethod
+    def flops(cls, operands, results, **attributes):
+        return 2 * operands[0].size
+
+    @classmethod
+    def lower(cls, b, op, x):
+        # Two plain reductions, first the extremum, then the smallest index where it is, vectorise; one that carries
+        # both does not.
+        source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
+        wide, axis = accumulator(source.dtype), op.axis
+        loops = ["reduction" if a == axis else "parallel" for a in range(source.rank)]
+        every, kept = range(source.rank), kept_axes(source.rank, [axis])
+        start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
+
+        def extremum(element, best):
+            return cls.fold.op.scalar(b, wide, b.convert(element, source.dtype, wide), best)
+
+        (best,) = b.generic([x], [every], [start], [kept], loops, extremum)
+        none = b.scalar(highest(INDEX), INDEX)
+
+        def first(element, best, index):
+            element = b.convert(element, source.dtype, wide)
+            if is_float(wide):  # the extremum is NaN where an element is
+                found = arith.cmpf(arith.CmpFPredicate.OEQ, element, best)
+                found = arith.ori(found, arith.cmpf(arith.CmpFPredicate.UNO, element, element))
+            else:
+                found = arith.cmpi(arith.CmpIPredicate.eq, element, best)
+            return arith.minsi(arith.select(found, b.convert_index(b.index(axis), INDEX), none), index)
+
+        (index,) = b.generic([x, best], [every, kept], [b.filled(none, out)], [kept], loops, first)
+        return index
+
+
+class ArgmaxOp(ArgExtremum, name="argmax"):
+    """The index of the first largest element along ``axis``."""
+
+    fold = MAX
+
+    @staticmethod
+    def reference(x, *, axis):
+        return np.argmax(exact(x), axis=axis)
+
+
+class ArgminOp(ArgExtremum, name="argmin"):
+    """The index of the first smallest element along ``axis``."""
+
+    fold = MIN
+
+    @staticmethod
+    def reference(x, *, axis):
+        return np.argmin(exact(x), axis=axis)
+
+
+# -- cumulative ops ------------------------------------------------------------------------------------------------
+
+
+class Cumulative(Op):
+    """Family: element ``i`` along ``axis`` folds the elements up to ``i``, or with ``reverse`` those from ``i`` on."""
+
+    fold = SUM
+    operand: Operand
+    result: Result
+    axis: int
+    reverse: bool
+
+    @classmethod
+    def infer(cls, operand, *, axis, reverse):
+        require(0 <= axis < operand.rank, f"axis {axis} is out of range for {operand}")
+        require_numbers(operand)
+        return operand
+
+    @classmethod
+    def reference(cls, x, *, axis, reverse):
+        x = exact(np.flip(x, axis) if reverse else x)
+        out = cls.ufunc.accumulate(x, axis=axis, dtype=x.dtype)
+        return np.flip(out, axis) if reverse else out
+
+    @classmethod
+    def batch(cls, operands, batched, *, axis, reverse):
+        return cls.apply(operands[0], axis=axis + 1, reverse=reverse)
+
+    @classmethod
+    def flops(cls, operands, results, **attributes):
+        return operands[0].size
+
+    @classmethod
+    def lower(cls, b, op, x):
+        spec = spec_of(op.operation.results[0].type)
+        if not spec.size:
+            return x
+        dtype = accumulator(spec.dtype)
+        wide, totals = spec.with_dtype(dtype), spec.with_shape(spec.shape[: op.axis] + spec.shape[op.axis + 1 :])
+        x = cls._prepared(b, x, spec, wide, op)
+        start = b.filled(b.scalar(cls.fold.identity(dtype), dtype), totals.with_dtype(dtype))
+        scan = ir.Operation.create(
+            "iree_linalg_ext.scan",
+            results=[x.type, start.type],
+            operands=[x, b.empty(wide), start],
+            attributes={
+                "dimension": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), op.axis),
+                "inclusive": ir.BoolAttr.get(True),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 2]),
+            },
+            regions=1,
+        )
+        block = scan.regions[0].blocks.append(x.type.element_type, x.type.element_type)
+        with ir.InsertionPoint(block):
+            total = cls.fold.op.scalar(b, dtype, *block.arguments)
+            ir.Operation.create("iree_linalg_ext.yield", operands=[total])
+        return cls._prepared(b, scan.results[0], wide, spec, op)
+
+    @staticmethod
+    def _prepared(b, x, source, target, op):
+        """``x`` in the target's dtype, and reversed if the op is."""
+        if not op.reverse:
+            return (
+                x
+                if source == target
+                else b.elementwise(target, [x], lambda v: b.convert(v, source.dtype, target.dtype))
+            )
+        last = source.shape[op.axis] - 1
+
+        def body():
+            at = [b.index(a) for a in range(source.rank)]
+            at[op.axis] = arith.subi(b.constant_index(last), at[op.axis])
+            return b.convert(tensor.extract(x, at), source.dtype, target.dtype)
+
+        return b.elementwise(target, [], body)
+
+
+def shifted(x, by, axis, reverse, fill):
+    """``x`` moved by ``by`` places along ``axis``, forwards (backwards with ``reverse``), with ``fill`` moving in."""
+    extent = x.shape[axis]
+    by = min(by, extent)
+    filler = F.full((*x.shape[:axis], by, *x.shape[axis + 1 :]), fill, x.dtype)
+    kept = F.slice_in_dim(x, by if reverse else 0, extent if reverse else extent - by, axis=axis)
+    return F.concatenate([kept, filler] if reverse else [filler, kept], axis)
+
+
+class CumsumOp(Cumulative, name="cumsum"):
+    """The running sum along ``axis``; integers wrap."""
+
+    fold = SUM
+    ufunc = np.add
+    linear = "jointly"
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, axis, reverse):
+        return (cls.apply(cotangent, axis=axis, reverse=not reverse),)
+
+
+class CumprodOp(Cumulative, name="cumprod"):
+    """The running product along ``axis``; integers wrap."""
+
+    fold = PROD
+    ufunc = np.multiply
+
+    @classmethod
+    def tangent(cls, primals, tangents, outs, *, axis, reverse):
+        # The product rule on spans of 1, 2, 4, … elements that end at each element: no division, so that zeros do
+        # no harm.
+        product, tangent = primals[0], tangents[0]
+        span = 1
+        while span < product.shape[axis]:
+            before = shifted(product, span, axis, reverse, fill=1)
+            tangent = tangent * before + shifted(tangent, span, axis, reverse, fill=0) * product
+            product = product * before
+            span *= 2
+        return tangent
+
+
+class CummaxOp(Cumulative, name="cummax"):
+    """The running maximum along ``axis``; NaN from the first NaN on. Of equal maxima the latest has the derivative."""
+
+    fold = MAX
+    ufunc = np.maximum
+
+    @classmethod
+    def tangent(cls, primals, tangents, outs, *, axis, reverse):
+        (x,), (tangent,), (out,) = primals, tangents, outs
+        last = x.shape[axis] - 1
+        position = F.iota(x.shape, axis, INDEX)
+        position = last - position if reverse else position
+        is_maximum = (x == out) | (x != x)
+        latest = cls.apply(F.where(is_maximum, position, F.zeros_like(position)), axis=axis, reverse=reverse)
+        return F.take_along_axis(tangent, last - latest if reverse else latest, axis)
