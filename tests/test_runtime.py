@@ -274,6 +274,12 @@ def test_dlpack_in_that_needs_a_copy():
 
 
 def test_dlpack_in_that_is_refused():
+    class OnGpu:
+        def __dlpack_device__(self):
+            return (2, 0)
+
+    with pytest.raises(DeviceError, match="move it to the CPU first"):
+        DeviceBuffer.from_dlpack(OnGpu())
     with pytest.raises(DTypeError, match="complex64"):
         DeviceBuffer.from_dlpack(torch.zeros(4, dtype=torch.complex64))
     with pytest.raises(DTypeError, match="DLPack"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.errors import DonatedError, DTypeError
+from volta_mlir.errors import DeviceError, DonatedError, DTypeError
 from volta_mlir.runtime.device import Device, device, iree
 
 # NumPy's names to IREE's. Integers have no sign in IREE, so unsigned ones are stored under the signless type.
@@ -95,9 +95,12 @@ class DeviceBuffer:
         target = device(where)
         array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray turns scalars into vectors
         runtime = iree()
+        usage = runtime.BufferUsage.DEFAULT
+        if target.is_host:  # elsewhere this means managed memory, whose pages move whenever the other side looks
+            usage |= runtime.BufferUsage.MAPPING
         view = target.hal.allocator.allocate_buffer_copy(
             memory_type=runtime.MemoryType.DEVICE_LOCAL,
-            allowed_usage=runtime.BufferUsage.DEFAULT | runtime.BufferUsage.MAPPING,
+            allowed_usage=usage,
             device=target.hal,
             buffer=_as_storage(array),
             element_type=_element_type(array.dtype.name),
@@ -112,11 +115,14 @@ class DeviceBuffer:
 
         Raises:
             DTypeError: the dtype is not supported.
+            DeviceError: the array is not in the host's memory.
         """
+        if array.__dlpack_device__()[0] != _CPU_DLPACK:
+            # Nothing here could wait for the work that the other library still has queued.
+            raise DeviceError("this array is in a device's memory: move it to the CPU first")
         try:
             host = np.from_dlpack(array)
-        except (BufferError, TypeError, RuntimeError):
-            # NumPy has no bfloat16, and reads no device memory.
+        except (BufferError, TypeError, RuntimeError):  # NumPy has no bfloat16
             return cls._from_capsule(array.__dlpack__(), device("cpu"))
         _element_type(host.dtype.name)
         if host.flags.c_contiguous and host.ctypes.data % _ALIGNMENT == 0 and host.size:
@@ -210,17 +216,21 @@ class DeviceBuffer:
 
     def _host_array(self) -> np.ndarray[Any, Any]:
         """The contents for NumPy; on the CPU the very memory."""
+        if not self.nbytes:
+            _ = self.view  # raises after donation
+            return np.empty(self.shape, self.dtype)
         if self.device.is_host:
             raw = self.view.map().asarray([self.nbytes], np.dtype(np.uint8))
         else:
-            raw = iree().DeviceArray(self.device.hal, self.view).to_host().view()
-            raw = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
+            # May be a mapping of memory that a later call overwrites, so make sure that it is a copy.
+            host = np.require(iree().DeviceArray(self.device.hal, self.view).to_host(), requirements=["C", "OWNDATA"])
+            raw = host.reshape(-1).view(np.uint8)
         return raw.view(self.dtype).reshape(self.shape)
 
     def _export(self) -> np.ndarray[Any, Any]:
         """An array that is remembered for as long as somebody uses it, or a view of it."""
         array = self._host_array()
-        if self.device.is_host:
+        if self.device.is_host and self.nbytes:
             self._exports = [export for export in self._exports if export() is not None]
             assert array.base is not None  # the mapping itself: NumPy makes every view refer to the innermost array
             self._exports.append(weakref.ref(array.base))

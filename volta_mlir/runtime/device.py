@@ -112,7 +112,8 @@ def reason(error: Exception) -> str:
     """The first line of an error of IREE's, without the position in IREE's sources."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     _, position, after = text.partition(".c:")
-    return after.partition(";")[2].strip() or after if position else text
+    text = after.partition(";")[2].strip() or after if position else text
+    return text.partition(": #")[0]  # what follows are attributes, pages of them
 
 
 def _available() -> str:
