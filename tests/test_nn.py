@@ -77,13 +77,18 @@ def test_a_parameter_takes_any_tensor_later():
         norm.weight = "ones"
 
 
-def test_a_parameter_that_becomes_none_is_gone():
+def test_a_parameter_may_be_none():
     linear = nn.Linear(2, 2)
     linear.bias = None
-    assert names(linear) == ["weight"]
+    assert tree.leaves(linear) == [linear.weight, None]
+    assert list(linear.state_dict()) == ["weight"] == [name for name, _ in linear.named_parameters()]
     assert "bias=False" in repr(linear)
+    linear.bias = volta.ones((2,))
+    assert linear.is_trainable("bias")
     del linear.weight
-    assert names(linear) == []
+    assert names(linear) == ["bias"]
+    with pytest.raises(TypeError, match=r"Norm\.mean is a buffer; it can't become a NoneType"):
+        Norm().mean = None
 
 
 def test_a_buffer_keeps_its_shape_and_dtype():

@@ -271,7 +271,9 @@ class Module:
         if isinstance(value, (Tensor, TensorSpec)):
             raise TypeError(f"{here} = {value!r}: wrap a tensor in nn.Parameter, or in nn.Buffer if it is not trained")
         if optree.tree_is_leaf(value, none_is_leaf=True, namespace=NAMESPACE):
-            if kind in (*_PARAMETERS, Kind.BUFFER) and value is not None:
+            if value is None and kind in _PARAMETERS:
+                return None, kind  # a parameter that is left out, or a gradient that is not there
+            if kind in (*_PARAMETERS, Kind.BUFFER):
                 raise TypeError(f"{here} is a {kind.value}; it can't become a {type(value).__name__}")
             return value, None
         leaves, treedef = _flatten_container(value)
@@ -361,7 +363,7 @@ class Module:
     def _named_leaves(self, kinds: tuple[Kind, ...]) -> Iterator[tuple[str, Tensor]]:
         seen = set()
         for name, kind, leaf in _walk(self):
-            if kind in kinds and id(leaf) not in seen:
+            if kind in kinds and leaf is not None and id(leaf) not in seen:
                 seen.add(id(leaf))
                 yield name, leaf
 
@@ -407,7 +409,7 @@ class Module:
         >>> {name: tensor.shape for name, tensor in nn.Sequential(nn.Linear(3, 2), nn.ReLU()).state_dict().items()}
         {'0.weight': (2, 3), '0.bias': (2,)}
         """
-        return {name: leaf for name, kind, leaf in _walk(self) if kind is not Kind.CHILD}
+        return {name: leaf for name, kind, leaf in _walk(self) if kind is not Kind.CHILD and leaf is not None}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Sets parameters and buffers, in place, to copies of those in ``state``, converted to the dtypes here.
