@@ -2,6 +2,10 @@
 
 from volta_mlir.dialects.base import OPS, Op, Volta
 
+# The ops' rules use the functions, whose modules import the families: begin there, so that each family finds the
+# ones before it complete.
+import volta_mlir.functions  # noqa: F401  # isort: skip
+
 # Importing a family defines its ops; the dialect is complete once all of them are in.
 from volta_mlir.dialects import (  # isort: skip
     elementwise,
