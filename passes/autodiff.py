@@ -17,7 +17,18 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, clone_function, current_functions, define, flatten, kind_of, set_results
+from volta_mlir.passes.derived import (
+    DERIVATIONS,
+    call,
+    callee_of,
+    clone_function,
+    control_of,
+    current_functions,
+    define,
+    flatten,
+    kind_of,
+    set_results,
+)
 from volta_mlir.passes.manager import Pass, option, source_location
 from volta_mlir.tensor import Tensor
 
@@ -75,14 +86,17 @@ def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
         if not any(t is not None for t in given) or not _has_tangent(op):
             continue
         with trace.emitting(end, op.location) as emitter:
-            results = list(op.operation.results)
-            rule = type(op).tangent(
-                [emitter.wrap(v) for v in op.operation.operands],
-                given,
-                [emitter.wrap(r) for r in results],
-                **op.attribute_values(),
-            )
-        for result, tangent in zip(results, rule if isinstance(rule, tuple) else (rule,), strict=True):
+            if op.operation.name == "func.call":
+                results, rule = _linearize_call(op, given, emitter)
+            else:
+                results = list(op.operation.results)
+                rule = type(op).tangent(
+                    [emitter.wrap(v) for v in op.operation.operands],
+                    given,
+                    [emitter.wrap(r) for r in results],
+                    **op.attribute_values(),
+                )
+        for result, tangent in zip(results, rule if isinstance(rule, tuple | list) else (rule,), strict=True):
             if tangent is not None:
                 tangents[result] = tangent
     operations = list(block.operations)
@@ -90,8 +104,29 @@ def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
     return ops, [tangents[v]._value if v in tangents else None for v in terminator.operation.operands]
 
 
+def _linearize_call(op: Any, tangents: list[Any], emitter: trace.Emitter) -> tuple[list[Any], list[Any]]:
+    """The results of a call of a control-flow function, which may become another call, and their tangents."""
+    control = control_of(callee_of(op))
+    results = list(op.operation.results)
+
+    def rewrite(name: str) -> list[Tensor]:
+        nonlocal results
+        with trace.emitting(ir.InsertionPoint(op), op.location):
+            outs = call(control.module, name, [emitter.wrap(v) for v in op.operation.operands])
+        for old, new in zip(results, outs, strict=False):
+            old.replace_all_uses_with(new._value)
+        first, further = outs[: len(results)], outs[len(results) :]
+        results = [t._value for t in first]
+        op.operation.erase()
+        return further
+
+    derivatives = control.linearize([emitter.wrap(v) for v in op.operation.operands], tangents, rewrite)
+    return results, derivatives
+
+
 def _has_tangent(op: Any) -> bool:
-    if not isinstance(op, Op):
+    is_control = op.operation.name == "func.call" and control_of(callee_of(op))
+    if not isinstance(op, Op) and not is_control:
         raise CompileError(f"'{op.operation.name}' can't be differentiated", location=source_location(op.location))
     return any(is_float(spec_of(r.type).dtype) for r in op.operation.results)
 
@@ -173,6 +208,11 @@ def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
                 else:
                     place(v)
                     operands.append(emitter.wrap(v))
+            if op.operation.name == "func.call":
+                for v, ct in _transpose_call(op, operands, results):
+                    if v in linear_values:
+                        accumulate(v, ct)
+                continue
             if len(results) == 1:
                 cotangent: Any = results[0]
             else:
@@ -197,6 +237,27 @@ def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
         block.erase_argument(primals)
     set_results(function, outs + grads)
     return function
+
+
+def _transpose_call(op: Any, operands: list[Any], cotangents: list[Tensor | None]) -> list[tuple[Any, Tensor]]:
+    """The cotangents of a linear call's linear operands; see :mod:`volta_mlir.passes.control_flow`."""
+    callee = callee_of(op)
+    if "volta.transposed" not in callee.attributes:
+        raise CompileError(
+            "while_loop can't be differentiated in reverse mode, since nothing bounds what would have to be kept; use"
+            " scan, or fori_loop with a fixed number of steps",
+            location=source_location(op.location),
+        )
+    linear = list(ir.DenseBoolArrayAttr(callee.attributes["volta.linear"]))
+    fixed = [x for x, is_linear in zip(operands, linear, strict=True) if not is_linear]
+    seeds = [
+        trace.zeros(spec_of(r.type)) if ct is None else ct
+        for r, ct in zip(op.operation.results, cotangents, strict=True)
+    ]
+    transposed = ir.FlatSymbolRefAttr(callee.attributes["volta.transposed"]).value
+    outs = call(callee.operation.parent.opview, transposed, [*fixed, *seeds])
+    targets = [v for v, is_linear in zip(op.operation.operands, linear, strict=True) if is_linear]
+    return list(zip(targets, outs, strict=True))
 
 
 DERIVATIONS["volta.jvp"] = _define_jvp

@@ -10,15 +10,22 @@ The pass of that kind (volta-autodiff for ``volta.vjp`` and ``volta.jvp``, volta
 body. Derivations nest: a source may itself call derived functions, which are defined and inlined first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import func, function_named, ir
+from volta_mlir import trace
+from volta_mlir.dtypes import TensorSpec
+from volta_mlir.mlir import func, function_named, ir, spec_of, tensor_type
 from volta_mlir.passes.manager import source_location
+from volta_mlir.tensor import Tensor
 
 #: How a function of each kind gets its body: ``(module, declaration, source) -> the defined function``.
 DERIVATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {}
+
+#: Kinds of functions that are never inlined as they are: control flow and custom derivatives. Their declarations name
+#: other functions; :mod:`volta_mlir.passes.control_flow` says what they mean.
+CONTROL: dict[str, Any] = {}
 
 
 def kind_of(function: Any) -> str | None:
@@ -26,6 +33,13 @@ def kind_of(function: Any) -> str | None:
     if not function.is_external:
         return None
     return next((kind for kind in DERIVATIONS if kind in function.attributes), None)
+
+
+def control_of(function: Any) -> Any | None:
+    """The :class:`volta_mlir.passes.control_flow.Control` of a function of such a kind, None for any other."""
+    if not function.is_external:
+        return None
+    return next((CONTROL[kind](function) for kind in CONTROL if kind in function.attributes), None)
 
 
 def functions(module: Any) -> list[Any]:
@@ -55,6 +69,13 @@ def lookup(module: Any, symbol: Any, user: Any) -> Any:
     return found
 
 
+def callee_of(op: Any) -> Any:
+    """The function that a ``func.call`` calls."""
+    function = op.operation.parent
+    module = function.parent.opview
+    return lookup(module, op.operation.attributes["callee"], op)
+
+
 def define(module: Any, declaration: Any) -> Any:
     """Gives a derived function its body and returns it; the source is flattened first."""
     kind = kind_of(declaration)
@@ -77,14 +98,23 @@ def define(module: Any, declaration: Any) -> Any:
 
 
 def flatten(module: Any, function: Any) -> Any:
-    """Defines ``function`` if it is derived, and inlines everything that it calls; returns it."""
+    """Defines ``function`` if it is derived, and inlines what it calls; returns it.
+
+    Calls of control-flow functions stay, and the functions that those name are flattened.
+    """
     function = define(module, function)
     if function.is_external:
+        control = control_of(function)
+        for part in control.parts if control else ():
+            flatten(module, lookup(module, part, function))
         return function
     pending = [op for op in function.entry_block.operations if op.operation.name == "func.call"]
     while pending:
         call = pending.pop()
         callee = define(module, lookup(module, call.operation.attributes["callee"], call))
+        if control_of(callee):
+            flatten(module, callee)
+            continue
         if callee.is_external:
             raise CompileError(f"@{callee.sym_name.value} has no body", location=source_location(call.location))
         pending += inline(call, callee)
@@ -132,3 +162,67 @@ def set_results(function: Any, values: list[Any]) -> None:
     terminator.operation.erase()
     function_type = ir.FunctionType.get([a.type for a in block.arguments], [v.type for v in values])
     function.attributes["function_type"] = ir.TypeAttr.get(function_type)
+
+
+# -- building functions --------------------------------------------------------------------------------------------
+
+
+def unique_name(module: Any, stem: str) -> str:
+    """``stem``, or ``stem.1``, ``stem.2``, … where the module has that function already."""
+    name, count = stem, 0
+    while function_named(module, name) is not None:
+        count += 1
+        name = f"{stem}.{count}"
+    return name
+
+
+def declare(
+    module: Any, stem: str, attributes: dict[str, Any], arguments: Sequence[TensorSpec], results: Sequence[TensorSpec]
+) -> str:
+    """Declares a private function with attributes that say how it is made; returns its name."""
+    name = unique_name(module, stem)
+    types = [tensor_type(s) for s in arguments], [tensor_type(s) for s in results]
+    declaration = func.FuncOp(name, types, visibility="private", ip=ir.InsertionPoint(module.body))
+    for key, value in attributes.items():
+        declaration.attributes[key] = _attribute(value)
+    return name
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, str):
+        return ir.FlatSymbolRefAttr.get(value)
+    if isinstance(value, bool):
+        return ir.BoolAttr.get(value)
+    if isinstance(value, int):
+        return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+    if value and all(isinstance(v, bool) for v in value):
+        return ir.DenseBoolArrayAttr.get(list(value))
+    if value and all(isinstance(v, str) for v in value):
+        return ir.ArrayAttr.get([ir.FlatSymbolRefAttr.get(v) for v in value])
+    return ir.DenseI64ArrayAttr.get(list(value))
+
+
+def build_function(
+    module: Any, stem: str, arguments: Sequence[TensorSpec], body: Callable[..., Sequence[Tensor]], location: Any
+) -> str:
+    """A private function whose results are those of ``body(*argument tensors)``; returns its name."""
+    name = unique_name(module, stem)
+    with location:
+        types = [tensor_type(s) for s in arguments], []
+        function = func.FuncOp(name, types, visibility="private", ip=ir.InsertionPoint(module.body))
+        block = function.add_entry_block()
+    with trace.emitting(ir.InsertionPoint(block), location) as emitter:
+        results = [emitter.lift(t) for t in body(*(emitter.wrap(a) for a in block.arguments))]
+        with location:
+            func.ReturnOp(results, ip=emitter.insertion_point)
+    type_ = ir.FunctionType.get([a.type for a in block.arguments], [r.type for r in results])
+    function.attributes["function_type"] = ir.TypeAttr.get(type_)
+    return name
+
+
+def call(module: Any, name: str, operands: Sequence[Tensor]) -> list[Tensor]:
+    """Emits a call of a function of the module at the current emitter."""
+    function = function_named(module, name)
+    emitter = trace.current()
+    assert emitter is not None
+    return trace.call(name, operands, emitter, [spec_of(t) for t in function.type.results])

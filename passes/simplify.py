@@ -54,7 +54,9 @@ def _simplify_once(block: Any) -> bool:
                 changed = True
                 break
     for op in reversed(list(block.operations)):
-        if isinstance(op, Op) and all(not list(r.uses) for r in op.operation.results):
+        # Calls have no effects either: all that volta can express are values.
+        is_pure = isinstance(op, Op) or op.operation.name == "func.call"
+        if is_pure and all(not list(r.uses) for r in op.operation.results):
             op.operation.erase()
             changed = True
     return changed

@@ -11,7 +11,7 @@ from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, current_functions, define, kind_of
+from volta_mlir.passes.derived import DERIVATIONS, callee_of, control_of, current_functions, define, kind_of
 from volta_mlir.passes.manager import Pass, source_location
 
 
@@ -61,7 +61,8 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
                 ]
                 func.ReturnOp(outs, ip=end)
                 break
-            if not isinstance(op, Op):
+            control = control_of(callee_of(op)) if op.operation.name == "func.call" else None
+            if not isinstance(op, Op) and not control:
                 raise CompileError(f"'{op.operation.name}' can't be batched", location=source_location(op.location))
             if not any(mapped):
                 copy = op.operation.clone(ip=end)
@@ -70,8 +71,11 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
                 results = list(copy.results)
             else:
                 tensors = [emitter.wrap(values[v]) for v in operands]
-                out = type(op).batch(tensors, mapped, **op.attribute_values())
-                results = [t._value for t in (out if isinstance(out, tuple) else (out,))]
+                if control:
+                    out = control.batch(tensors, mapped, size)
+                else:
+                    out = type(op).batch(tensors, mapped, **op.attribute_values())
+                results = [t._value for t in (out if isinstance(out, tuple | list) else (out,))]
                 batched.update(op.operation.results)
             values.update(zip(op.operation.results, results, strict=True))
     function_type = ir.FunctionType.get([a.type for a in block.arguments], [v.type for v in outs])

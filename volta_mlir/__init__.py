@@ -28,7 +28,8 @@ _HOME = {
     "load": "artifact",
     **dict.fromkeys("devices device".split(), "runtime"),
     **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
-    **dict.fromkeys("grad value_and_grad vjp jvp vmap stop_gradient".split(), "transforms"),
+    **dict.fromkeys("grad value_and_grad vjp jvp vmap hessian stop_gradient".split(), "transforms"),
+    **dict.fromkeys("scan while_loop fori_loop cond switch checkpoint custom_vjp".split(), "control"),
 }
 _MODULES = frozenset(entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__)))
 _MODULES |= {"dialects", "passes", "tools"}

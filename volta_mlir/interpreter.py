@@ -13,6 +13,7 @@ import numpy as np
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import VoltaError
 from volta_mlir.mlir import function_named, ir
+from volta_mlir.passes.derived import control_of
 from volta_mlir.passes.manager import source_location
 
 
@@ -23,6 +24,9 @@ def interpret(module: Any, name: str, arguments: Sequence[np.ndarray]) -> list[n
         VoltaError: the function, or one that it calls, does not exist or has no body, or an op is not volta's.
     """
     function = function_named(module, name)
+    control = None if function is None else control_of(function)
+    if control:
+        return control.interpret(lambda part, operands: interpret(module, part, operands), arguments)
     if function is None or function.is_external:
         raise VoltaError(f"there is no function @{name} with a body to interpret")
     if len(arguments) != len(function.arguments):

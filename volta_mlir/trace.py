@@ -143,6 +143,8 @@ class FunctionTrace(Emitter):
     def lift(self, tensor: Tensor) -> Any:
         if tensor._emitter is self:
             return tensor._value
+        if id(tensor) in self._captured:
+            return self._captured[id(tensor)]
         if not tensor.is_traced and tensor.nbytes <= MAX_CONSTANT_BYTES:
             if id(tensor) not in self._constants:
                 self._constants[id(tensor)] = (self.constant(tensor.numpy()), tensor)
@@ -159,6 +161,13 @@ class FunctionTrace(Emitter):
             self._captured[id(tensor)] = self.block.add_argument(tensor_type(tensor.spec), ir.Location.unknown(context()))
             self.captures.append(tensor)  # also keeps the tensor alive, so that its id stays its own
         return self._captured[id(tensor)]
+
+    def capture_state(self, tensor: Tensor) -> None:
+        """Makes a tensor from outside an argument, however small, because each call may find another value there."""
+        argument = self._capture(tensor)
+        if id(tensor) in self._constants:
+            constant, _ = self._constants.pop(id(tensor))
+            constant.replace_all_uses_with(argument)
 
     def _is_nested_in(self, emitter: Any) -> bool:
         trace = self.parent
@@ -202,7 +211,7 @@ def trace_function(
 _TRACE_ENTRY = trace_function.__code__
 
 
-def call(function: Any, operands: Sequence[Tensor], trace: FunctionTrace, result_specs: Sequence[TensorSpec]) -> list[Tensor]:
+def call(function: str, operands: Sequence[Tensor], trace: Emitter, result_specs: Sequence[TensorSpec]) -> list[Tensor]:
     """Emits ``func.call`` of a function (by its name) in ``trace``."""
     values = [trace.lift(t) for t in operands]
     operation = ir.Operation.create(
@@ -258,4 +267,6 @@ def record_buffer_write(module: Any, name: str, old: Any) -> None:
     """
     trace = current()
     if isinstance(trace, FunctionTrace) and not (isinstance(old, Tensor) and old._emitter is trace):
-        trace.buffer_writes.setdefault((id(module), name), (module, old))
+        if (id(module), name) not in trace.buffer_writes:
+            trace.buffer_writes[id(module), name] = module, old
+            trace.capture_state(old)

@@ -19,22 +19,15 @@ from volta_mlir.calls import TracedCall, as_argument, flatten_tree, is_tensor_li
 from volta_mlir.dtypes import TensorSpec, is_float
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.functions import broadcast_to, moveaxis, ones, zeros
-from volta_mlir.mlir import context, func, function_named, ir, tensor_type
+from volta_mlir.mlir import context, ir
 from volta_mlir.modules import trainable_mask
+from volta_mlir.passes.derived import declare, unique_name
 from volta_mlir.tensor import Tensor
 
 Argnums = int | Sequence[int]
 
 
 # -- calls of derived functions ----------------------------------------------------------------------------------
-
-
-def _unique_name(module: Any, stem: str) -> str:
-    name, count = stem, 0
-    while function_named(module, name) is not None:
-        count += 1
-        name = f"{stem}.{count}"
-    return name
 
 
 def _stem(function: Callable[..., Any]) -> str:
@@ -47,17 +40,9 @@ def _derive(
 ) -> list[Tensor]:
     """Declares the derived function in the current trace's module and calls it."""
     trace = _current_trace()
-    name = _unique_name(trace.module, f"{source.trace.name}.{kind}")
-    with context(), tracing._current_location():
-        declaration = func.FuncOp(
-            name,
-            ([tensor_type(t.spec) for t in operands], [tensor_type(s) for s in results]),
-            visibility="private",
-            ip=ir.InsertionPoint(trace.module.body),
-        )
-        declaration.attributes[f"volta.{kind}"] = ir.FlatSymbolRefAttr.get(source.trace.name)
-        for key, value in attributes.items():
-            declaration.attributes[f"volta.{key}"] = value
+    attributes = {f"volta.{kind}": source.trace.name, **{f"volta.{k}": v for k, v in attributes.items()}}
+    with context(), trace.current_location():
+        name = declare(trace.module, f"{source.trace.name}.{kind}", attributes, [t.spec for t in operands], results)
     return tracing.call(name, operands, trace, results)
 
 
@@ -69,7 +54,7 @@ def _current_trace() -> tracing.FunctionTrace:
 
 def _trace_source(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall:
     module = _current_trace().module
-    return trace_call(module, _unique_name(module, _stem(function)), function, args, kwargs, private=True)
+    return trace_call(module, unique_name(module, _stem(function)), function, args, kwargs, private=True)
 
 
 def _store_writes(source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], values: Sequence[Tensor]) -> None:
@@ -214,8 +199,7 @@ def _pull_back(
     tensors, _ = flatten_tree((args, kwargs))
     operands = [as_argument(t) for t in tensors] + source.captures
     grad_specs = [operands[i].spec for i in wrt]
-    with context():
-        attributes = {"wrt": ir.DenseI64ArrayAttr.get(list(wrt))}
+    attributes = {"wrt": list(wrt)}
     outs = _derive("vjp", source, attributes, [*operands, *seeds], source.result_specs + grad_specs)
     grads = outs[len(source.result_specs) :]
     count = len(source.result_specs) - len(source.writes)
@@ -272,8 +256,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
         wrt = [i for i, t in enumerate(tensors) if is_float(as_argument(t).dtype)]
         seeds = _cotangent_leaves(source, outs[:count], cotangent)
         seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[count:] if is_float(s.dtype)]
-        with context():
-            attributes = {"wrt": ir.DenseI64ArrayAttr.get(wrt)}
+        attributes = {"wrt": wrt}
         specs = source.result_specs + [operands[i].spec for i in wrt]
         grads = _derive("vjp", source, attributes, [*operands, *seeds], specs)[len(source.result_specs) :]
         return _cotangents_of(primals, source, dict(zip(wrt, grads, strict=True)))
@@ -370,8 +353,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     tensors, _ = flatten_tree((primals, {}))
     operands = [as_argument(t) for t in tensors] + source.captures
     wrt = sorted(by_number)
-    with context():
-        attributes = {"wrt": ir.DenseI64ArrayAttr.get(wrt)}
+    attributes = {"wrt": wrt}
     floats = [i for i, s in enumerate(source.result_specs) if is_float(s.dtype)]
     specs = source.result_specs + [source.result_specs[i] for i in floats]
     outs = _derive("jvp", source, attributes, [*operands, *(by_number[i] for i in wrt)], specs)
@@ -487,11 +469,7 @@ def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: 
             batched[slot] = axis is not None and isinstance(leaf, Tensor)
     arguments = [operands[i] for i in range(len(operands))] + source.captures
     flags = [batched[i] for i in range(len(operands))] + [False] * len(source.captures)
-    with context():
-        attributes = {
-            "batched": ir.DenseBoolArrayAttr.get(flags),
-            "size": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), size),
-        }
+    attributes = {"batched": tuple(flags), "size": size}
     specs = [TensorSpec((size, *s.shape), s.dtype) for s in source.result_specs]
     outs = _derive("vmap", source, attributes, arguments, specs)
     result = source.results.unflatten(outs)

@@ -1,0 +1,469 @@
+"""Control flow on traced values: scan, while_loop, fori_loop, cond, switch; and custom_vjp, checkpoint.
+
+The functions that these take are traced once each. What they close over becomes operands of the loop or branch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from volta_mlir import functions as F
+from volta_mlir import trace as tracing
+from volta_mlir import tree as trees
+from volta_mlir.calls import Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
+from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
+from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.mlir import context
+from volta_mlir.passes.control_flow import declare_scan, declare_switch, declare_while
+from volta_mlir.passes.derived import build_function, call, declare, unique_name
+from volta_mlir.tensor import Tensor
+from volta_mlir.transforms import _current_trace, _eagerly, _stem, _store_writes, _trace_source
+
+# -- tracing parts -------------------------------------------------------------------------------------------------
+
+
+def _examples(tree: Any, drop_axis: bool = False) -> Any:
+    """The tree with specs for tensors, so that equal tensors stay separate arguments."""
+
+    def example(leaf: Any) -> Any:
+        if not is_tensor_like(leaf):
+            return leaf
+        spec = as_argument(leaf).spec
+        return spec.with_shape(spec.shape[1:]) if drop_axis else spec
+
+    return trees.map(example, tree)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    """The tensor leaves, one for each occurrence."""
+    return [as_argument(leaf) for leaf in trees.leaves(tree) if is_tensor_like(leaf)]
+
+
+def _trace_part(function: Callable[..., Any], *examples: Any) -> TracedCall:
+    """Traces a part for example arguments; assigning buffers in it is refused."""
+    module = _current_trace().module
+    return trace_call(module, unique_name(module, _stem(function)), function, examples, {}, private=True)
+
+
+def _refuse_writes(part: TracedCall, where: str) -> None:
+    if part.writes:
+        raise TraceError(f"a Buffer was assigned inside {where}, which runs it conditionally; return the value instead")
+
+
+def _result_leaves(part: TracedCall, outs: Sequence[Tensor]) -> list[Tensor]:
+    """The results of a part in the order of its tree's leaves, each occurrence separately."""
+    return [outs[slot] for slot in part.results.slots if isinstance(slot, int)]
+
+
+def _result_specs(part: TracedCall) -> list[TensorSpec]:
+    return [part.result_specs[slot] for slot in part.results.slots if isinstance(slot, int)]
+
+
+def _rebuild(structure: Structure, tensors: Sequence[Tensor]) -> Any:
+    """A tree with one tensor for each tensor leaf of the structure."""
+    remaining = iter(tensors)
+    return trees.unflatten(
+        structure.treedef, [next(remaining) if isinstance(slot, int) else slot.value for slot in structure.slots]
+    )
+
+
+def _build(stem: str, specs: Sequence[TensorSpec], body: Callable[..., Sequence[Tensor]]) -> str:
+    trace = _current_trace()
+    with context():
+        return build_function(trace.module, stem, specs, body, trace.current_location())
+
+
+def _call(name: str, operands: Sequence[Tensor]) -> list[Tensor]:
+    with context():
+        return call(_current_trace().module, name, operands)
+
+
+def _call_inside(name: str, operands: Sequence[Tensor]) -> list[Tensor]:
+    """A call from within a function that :func:`_build` is building."""
+    return call(_module_of_builder(), name, operands)
+
+
+def _module_of_builder() -> Any:
+    emitter = tracing.current()
+    assert emitter is not None
+    return emitter.insertion_point.block.owner.operation.parent.opview
+
+
+# -- scan ------------------------------------------------------------------------------------------------------------
+
+
+@_eagerly
+def scan(
+    function: Callable[..., Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+) -> tuple[Any, Any]:
+    """A loop with a carry over the leading axis of ``xs``, collecting results.
+
+    Differentiable in both modes. Short loops are unrolled when compiled.
+
+    Args:
+        function: ``(carry, x) -> (carry, y)``; the carry keeps its structure, shapes and dtypes.
+        init: the first carry, any pytree.
+        xs: pytree of tensors with equal leading axes; None for none, then ``length`` says how often.
+        reverse: from the last step to the first; ``ys`` keeps the order of ``xs``.
+
+    Returns:
+        The last carry, and a pytree of every step's ``y``, stacked.
+
+    Raises:
+        ShapeError: leading axes differ, or the carry changes its type.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> total, sums = scan(lambda carry, x: (carry + x, carry + x), Tensor(0.0), Tensor([1.0, 2.0, 3.0]))
+        >>> total.item(), sums.tolist()
+        (6.0, [1.0, 3.0, 6.0])
+    """
+    inputs = _tensors(xs)
+    lengths = {x.shape[0] if x.ndim else None for x in inputs} | ({length} if length is not None else set())
+    if len(lengths) != 1 or None in lengths:
+        raise ShapeError(
+            f"scan: xs must have one leading length, got {', '.join(str(x.spec) for x in inputs) or 'no xs'}"
+            f"{'' if length is None else f' and length={length}'}"
+        )
+    (steps,) = lengths
+    carry = _tensors(init)
+    part = _trace_part(function, _examples(init), _examples(xs, drop_axis=True))
+    carry_structure = flatten_tree(_examples(init))[1]
+    count = len(carry)
+    _check_carry(part, init, carry)
+    captures, writes = part.captures, part.writes
+    if any(write.accessor is not None for write in writes):
+        raise TraceError("scan: a Buffer of a module in the carry was assigned; return the module as part of the carry")
+    # A buffer of a closed-over module that a step assigns is a carry: the next step reads what this one wrote.
+    written = [as_argument(getattr(write.module, write.name)) for write in writes]
+    positions = {write.capture: i for i, write in enumerate(writes) if write.capture is not None}
+    consts = [t for i, t in enumerate(captures) if i not in positions]
+    step_specs = [x.spec.with_shape(x.shape[1:]) for x in inputs]
+
+    def body(*args: Tensor) -> list[Tensor]:
+        cs, state = iter(args[: len(consts)]), args[len(consts) : len(consts) + count]
+        buffers = args[len(consts) + count : len(consts) + count + len(written)]
+        step = args[len(consts) + count + len(written) :]
+        captured = [buffers[positions[i]] if i in positions else next(cs) for i in range(len(captures))]
+        outs = _call_inside(part.trace.name, [*state, *step, *captured])
+        leaves = _result_leaves(part, outs)
+        new_buffers = outs[len(outs) - len(writes) :] if writes else []
+        return [*leaves[:count], *new_buffers, *leaves[count:]]
+
+    state = [*carry, *written]
+    specs = [[t.spec for t in group] for group in (consts, state, inputs)]
+    name = _build(f"{part.trace.name}.body", [*specs[0], *specs[1], *step_specs], body)
+    results = [*specs[1], *_result_specs(part)[count:]]
+    trace = _current_trace()
+    with context(), trace.current_location():
+        loop = declare_scan(trace.module, part.trace.name, name, *specs, results, steps, reverse)
+    outs = _call(loop, [*consts, *state, *inputs])
+    for write, value in zip(writes, outs[count : len(state)], strict=True):
+        write.store(((), {}), value)
+    # The results' tree is (carry, y); its leaves are the last carries and the stacked outputs.
+    out_carry, ys = _rebuild(part.results, [*outs[:count], *outs[len(state) :]])
+    return _rebuild(carry_structure, trees_tensors(out_carry)), ys
+
+
+def trees_tensors(tree: Any) -> list[Tensor]:
+    """The Tensor leaves of a tree."""
+    return [leaf for leaf in trees.leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _check_carry(part: TracedCall, init: Any, carry: Sequence[Tensor]) -> None:
+    tree = part.results.unflatten(list(range(len(part.result_specs))))
+    if not isinstance(tree, tuple) or len(tree) != 2:
+        raise ShapeError("scan: the function must return a pair (carry, y); y may be None")
+    treedef = trees.flatten(tree[0])[1]
+    expected = trees.flatten(init)[1]
+    specs = _result_specs(part)[: len(carry)]
+    if treedef != expected or specs != [t.spec for t in carry]:
+        raise ShapeError(
+            f"scan: the carry must keep its type; it began as {_type_text(expected, [t.spec for t in carry])} and came"
+            f" back as {_type_text(treedef, specs)}"
+        )
+
+
+def _type_text(treedef: Any, specs: Sequence[TensorSpec]) -> str:
+    return f"{treedef} of {', '.join(map(str, specs))}"
+
+
+# -- while_loop and fori_loop ----------------------------------------------------------------------------------------
+
+
+@_eagerly
+def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
+    """``carry = init; while condition(carry): carry = body(carry)``.
+
+    Differentiable in forward mode only; in reverse mode use :func:`scan` or a :func:`fori_loop` of fixed length.
+
+    Args:
+        condition: returns a bool scalar.
+        body: keeps the carry's structure, shapes and dtypes.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> while_loop(lambda x: x < 100, lambda x: x * 2, Tensor(3)).item()
+        192
+    """
+    example = _examples(init)
+    test, step = _trace_part(condition, example), _trace_part(body, example)
+    _refuse_writes(test, "while_loop")
+    _refuse_writes(step, "while_loop")
+    carry = _tensors(init)
+    specs = [t.spec for t in carry]
+    if _result_specs(test) != [TensorSpec((), bool_)]:
+        raise DTypeError(f"while_loop: the condition must return a bool scalar, it returned {list(map(str, test.result_specs))}")
+    if step.results.treedef != trees.flatten(init)[1] or _result_specs(step) != specs:
+        raise ShapeError(
+            f"while_loop: the carry must keep its type; it began as {_type_text(trees.flatten(init)[1], specs)} and came"
+            f" back as {_type_text(step.results.treedef, _result_specs(step))}"
+        )
+    consts = [*test.captures, *step.captures]
+    first, count = len(test.captures), len(consts)
+    state = [*(t.spec for t in consts), *specs]
+    condition_name = _build(
+        f"{test.trace.name}.condition",
+        state,
+        lambda *args: _call_inside(test.trace.name, [*args[count:], *args[:first]]),
+    )
+    body_name = _build(
+        f"{step.trace.name}.body",
+        state,
+        lambda *args: _result_leaves(step, _call_inside(step.trace.name, [*args[count:], *args[first:count]])),
+    )
+    trace = _current_trace()
+    with context(), trace.current_location():
+        loop = declare_while(trace.module, step.trace.name, condition_name, body_name, count, state)
+    return _rebuild(step.results, _call(loop, [*consts, *carry]))
+
+
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
+    """``for i in range(lower, upper): carry = body(i, carry)``.
+
+    With Python ints for bounds it is a :func:`scan`, differentiable in both modes; with tensors a :func:`while_loop`.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> fori_loop(0, 4, lambda i, x: x + i, Tensor(0)).item()
+        6
+    """
+    if isinstance(lower, int) and isinstance(upper, int):
+
+        def step(carry: Any, i: Any) -> tuple[Any, None]:
+            return body(i, carry), None
+
+        return scan(step, init, F.arange(lower, max(lower, upper)))[0]
+
+    def more(state: Any) -> Any:
+        return F.less(state[0], state[1])
+
+    def advance(state: Any) -> Any:
+        i, end, carry = state
+        return i + 1, end, body(i, carry)
+
+    lower, upper = (F.astype(as_argument(b), INDEX) for b in (lower, upper))
+    return while_loop(more, advance, (lower, upper, init))[2]
+
+
+# -- branches --------------------------------------------------------------------------------------------------------
+
+
+def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., Any], *operands: Any) -> Any:
+    """``on_true(*operands)`` if the predicate, a bool scalar, holds, else ``on_false(*operands)``; only one runs.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> cond(Tensor(True), lambda x: x + 1, lambda x: x - 1, Tensor(1.0)).item()
+        2.0
+    """
+    test = as_argument(predicate)
+    if test.spec != TensorSpec((), bool_):
+        raise DTypeError(f"cond: the predicate is a bool scalar, got {test.spec}")
+    return switch(F.astype(test, INDEX), [on_false, on_true], *operands)
+
+
+@_eagerly
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """``branches[index](*operands)``; the index, an integer scalar, is clamped to the branches; only one runs.
+
+    Raises:
+        ShapeError: the branches return trees of different structures, shapes or dtypes.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> switch(Tensor(1), [lambda x: x, lambda x: x * 10], Tensor(2.0)).item()
+        20.0
+    """
+    if not branches:
+        raise TraceError("switch: there are no branches")
+    chosen = F.astype(as_argument(index), INDEX)
+    if chosen.shape:
+        raise ShapeError(f"switch: the index is a scalar, got {chosen.spec}")
+    parts = [_trace_part(branch, *_examples(operands)) for branch in branches]
+    for part in parts:
+        _refuse_writes(part, "cond or switch")
+        if part.results.treedef != parts[0].results.treedef or _result_specs(part) != _result_specs(parts[0]):
+            raise ShapeError(
+                "the branches must return the same type; they return"
+                f" {_type_text(parts[0].results.treedef, _result_specs(parts[0]))} and"
+                f" {_type_text(part.results.treedef, _result_specs(part))}"
+            )
+    arguments = _tensors(operands)
+    captures = list({id(t): t for part in parts for t in part.captures}.values())
+    specs = [t.spec for t in (*arguments, *captures)]
+
+    def branch(part: TracedCall) -> str:
+        places = [len(arguments) + next(i for i, t in enumerate(captures) if t is c) for c in part.captures]
+        return _build(
+            f"{part.trace.name}.branch",
+            specs,
+            lambda *args: _result_leaves(
+                part, _call_inside(part.trace.name, [*args[: len(arguments)], *(args[i] for i in places)])
+            ),
+        )
+
+    trace = _current_trace()
+    names = [branch(part) for part in parts]
+    with context(), trace.current_location():
+        name = declare_switch(trace.module, parts[0].trace.name, names, specs)
+    return _rebuild(parts[0].results, _call(name, [chosen, *arguments, *captures]))
+
+
+# -- checkpoint and custom_vjp ---------------------------------------------------------------------------------------
+
+
+def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, whose intermediate values are computed again in the backward pass instead of being kept.
+
+    Example:
+        >>> from volta_mlir import Tensor, grad
+        >>> grad(checkpoint(lambda x: (x * x).sum()))(Tensor([3.0])).tolist()
+        [6.0]
+    """
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        source = _trace_source(function, args, kwargs)
+        operands = [as_argument(t) for t in flatten_tree((args, kwargs))[0]] + source.captures
+        trace = _current_trace()
+        with context(), trace.current_location():
+            name = declare(
+                trace.module,
+                f"{source.trace.name}.checkpoint",
+                {"volta.checkpoint": source.trace.name},
+                [t.spec for t in operands],
+                source.result_specs,
+            )
+        outs = _call(name, operands)
+        count = len(outs) - len(source.writes)
+        _store_writes(source, args, kwargs, outs[count:])
+        return source.results.unflatten(outs[:count])
+
+    return wrapper
+
+
+class custom_vjp:  # noqa: N801 - used as a decorator
+    """A function with a reverse-mode derivative of its own.
+
+    ``fwd`` takes the function's arguments and returns ``(result, residuals)``; ``bwd(residuals, cotangent)`` returns a
+    tuple with the cotangent of each argument (None for those that have none). Forward mode raises.
+
+    Example:
+        >>> from volta_mlir import Tensor, grad
+        >>> @custom_vjp
+        ... def clipped(x):
+        ...     return x * 2
+        >>> clipped.defvjp(lambda x: (x * 2, None), lambda residuals, ct: (ct.clip(-1.0, 1.0),))
+        >>> grad(lambda x: clipped(x) * 5)(Tensor(1.0)).item()
+        1.0
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._fwd: Callable[..., Any] | None = None
+        self._bwd: Callable[..., Any] | None = None
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Sets the forward and the backward function."""
+        self._fwd, self._bwd = fwd, bwd
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function."""
+        return _custom_vjp_call(self, args)
+
+
+@_eagerly
+def _custom_vjp_call(custom: custom_vjp, args: tuple[Any, ...]) -> Any:
+    if custom._fwd is None or custom._bwd is None:
+        raise TraceError(f"{_stem(custom.function)} has no derivative yet; call its defvjp(fwd, bwd) first")
+    examples = _examples(args)
+    primal, fwd = _trace_part(custom.function, *examples), _trace_part(custom._fwd, *examples)
+    for part in (primal, fwd):
+        _refuse_writes(part, "a custom_vjp function")
+    pair = fwd.results.unflatten(fwd.result_specs)
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ShapeError("custom_vjp: fwd must return a pair (result, residuals)")
+    results = _result_specs(primal)
+    if trees.flatten(pair[0])[1] != primal.results.treedef or _result_specs(fwd)[: len(results)] != results:
+        raise ShapeError("custom_vjp: fwd must return the function's result first, of the same type")
+    cotangent = primal.results.unflatten([s if is_float(s.dtype) else None for s in primal.result_specs])
+    bwd = _trace_part(custom._bwd, pair[1], cotangent)
+    _refuse_writes(bwd, "a custom_vjp function")
+
+    arguments = _tensors(args)
+    captures = list({id(t): t for part in (primal, fwd, bwd) for t in part.captures}.values())
+    specs = [t.spec for t in (*arguments, *captures)]
+    count = len(arguments)
+
+    def places(part: TracedCall) -> list[int]:
+        return [count + next(i for i, t in enumerate(captures) if t is c) for c in part.captures]
+
+    def run(part: TracedCall, operands: Sequence[Tensor]) -> list[Tensor]:
+        given = [*operands[:count], *(operands[i] for i in places(part))]
+        return _result_leaves(part, _call_inside(part.trace.name, given))
+
+    # The backward's captures travel as residuals.
+    bwd_places = places(bwd)
+    primal_name = _build(f"{primal.trace.name}.primal", specs, lambda *xs: run(primal, xs))
+    fwd_name = _build(f"{primal.trace.name}.fwd", specs, lambda *xs: [*run(fwd, xs), *(xs[i] for i in bwd_places)])
+    residuals = [*_result_specs(fwd)[len(results) :], *(specs[i] for i in bwd_places)]
+    seeds = [s for s in results if is_float(s.dtype)]
+    bwd_name = _build(
+        f"{primal.trace.name}.bwd", [*residuals, *seeds], functools.partial(_run_bwd, bwd, args, specs, len(residuals))
+    )
+    trace = _current_trace()
+    with context(), trace.current_location():
+        attributes = {"volta.custom_vjp": primal_name, "volta.fwd": fwd_name, "volta.bwd": bwd_name}
+        name = declare(trace.module, f"{primal.trace.name}.custom", attributes, specs, results)
+    return _rebuild(primal.results, _call(name, [*arguments, *captures]))
+
+
+def _run_bwd(bwd: TracedCall, args: Any, specs: Sequence[TensorSpec], residuals: int, *given: Tensor) -> list[Tensor]:
+    """Calls the user's backward and returns a cotangent for each float operand, zeros where it gives none."""
+    captured = len(bwd.captures)
+    own, passed, seeds = given[: residuals - captured], given[residuals - captured : residuals], given[residuals:]
+    outs = _call_inside(bwd.trace.name, [*own, *seeds, *passed])
+    cotangents = bwd.results.unflatten(outs)
+    if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
+        raise ShapeError(f"custom_vjp: bwd must return a tuple with {len(args)} cotangents, one for each argument")
+    found: list[Tensor | None] = []
+    for arg, cotangent in zip(args, cotangents, strict=True):
+        wanted = [leaf for leaf in trees.leaves(arg) if is_tensor_like(leaf)]
+        leaves = [None] * len(wanted) if cotangent is None else trees.leaves(cotangent)
+        if len(leaves) != len(wanted):
+            raise ShapeError("custom_vjp: a cotangent must have the structure of its argument")
+        found += leaves
+    found += [None] * (len(specs) - len(found))
+    results = []
+    for cotangent, spec in zip(found, specs, strict=True):
+        if not is_float(spec.dtype):
+            continue
+        if cotangent is not None and cotangent.spec != spec:
+            raise ShapeError(f"custom_vjp: bwd returned a cotangent {cotangent.spec} for an argument {spec}")
+        results.append(tracing.zeros(spec) if cotangent is None else cotangent)
+    return results
