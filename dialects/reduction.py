@@ -1,14 +1,14 @@
 """Folds along axes: reductions, whose results lack the axes, and cumulative ops, which keep every partial result."""
 
 import math as pymath
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from volta_mlir import functions as F
-from volta_mlir.dialects.base import Op, Operand, Result, require
-from volta_mlir.dialects.elementwise import AddOp, AndOp, MaximumOp, MinimumOp, MulOp, OrOp
+from volta_mlir.dialects.base import OPS, Op, Operand, Result, require
 from volta_mlir.dtypes import INDEX, bool_, float32, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, spec_of, tensor
@@ -28,16 +28,20 @@ def highest(dtype):
 class Fold:
     """An associative and commutative elementwise op, and its identity for a dtype: what folding nothing gives."""
 
-    op: Any
-    identity: Any
+    mnemonic: str
+    identity: Callable[[np.dtype], Any]
+
+    def combine(self, b, dtype, x, y):
+        """The op on scalars of ``dtype``."""
+        return OPS[self.mnemonic].scalar(b, dtype, x, y)
 
 
-SUM = Fold(AddOp, lambda dtype: 0)
-PROD = Fold(MulOp, lambda dtype: 1)
-MAX = Fold(MaximumOp, lowest)
-MIN = Fold(MinimumOp, highest)
-ANY = Fold(OrOp, lambda dtype: False)
-ALL = Fold(AndOp, lambda dtype: True)
+SUM = Fold("add", lambda dtype: 0)
+PROD = Fold("mul", lambda dtype: 1)
+MAX = Fold("maximum", lowest)
+MIN = Fold("minimum", highest)
+ANY = Fold("or", lambda dtype: False)
+ALL = Fold("and", lambda dtype: True)
 
 
 def accumulator(dtype):
@@ -96,7 +100,7 @@ class Reduce(Op):
         start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
 
         def body(element, total):
-            return cls.fold.op.scalar(b, wide, b.convert(element, source.dtype, wide), total)
+            return cls.fold.combine(b, wide, b.convert(element, source.dtype, wide), total)
 
         (total,) = b.generic([x], [range(source.rank)], [start], [kept_axes(source.rank, op.axes)], loops, body)
         if wide == out.dtype:
@@ -246,7 +250,7 @@ class ArgExtremum(Op):
         start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
 
         def extremum(element, best):
-            return cls.fold.op.scalar(b, wide, b.convert(element, source.dtype, wide), best)
+            return cls.fold.combine(b, wide, b.convert(element, source.dtype, wide), best)
 
         (best,) = b.generic([x], [every], [start], [kept], loops, extremum)
         none = b.scalar(highest(INDEX), INDEX)
@@ -338,7 +342,7 @@ class Cumulative(Op):
         )
         block = scan.regions[0].blocks.append(x.type.element_type, x.type.element_type)
         with ir.InsertionPoint(block):
-            total = cls.fold.op.scalar(b, dtype, *block.arguments)
+            total = cls.fold.combine(b, dtype, *block.arguments)
             ir.Operation.create("iree_linalg_ext.yield", operands=[total])
         return cls._prepared(b, scan.results[0], wide, spec, op)
 

@@ -9,9 +9,10 @@ from volta_mlir.functions.creation import *
 from volta_mlir.functions.elementwise import *
 from volta_mlir.functions.movement import *
 from volta_mlir.functions.reduction import *
+from volta_mlir.functions.sorting import *
 
-from volta_mlir.functions import contraction, creation, elementwise, movement, reduction
+from volta_mlir.functions import contraction, creation, elementwise, movement, reduction, sorting
 
 __all__ = [
-    name for module in (creation, elementwise, movement, reduction, contraction) for name in module.__all__
+    name for module in (creation, elementwise, movement, reduction, contraction, sorting) for name in module.__all__
 ]
