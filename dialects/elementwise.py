@@ -588,29 +588,29 @@ class Rounding(Unary):
     """Family of the functions that round a float to an integral one: step functions."""
 
     accepts, differentiable = FLOATS, False
-    operation = None  # type: Any
+    scalar_op = None  # type: Any
 
     @classmethod
     def scalar(cls, b, dtype, x):
-        return cls.operation(x)
+        return cls.scalar_op(x)
 
 
 class FloorOp(Rounding, name="floor"):
     """Rounds down."""
 
-    reference, operation = staticmethod(np.floor), math.floor
+    reference, scalar_op = staticmethod(np.floor), math.floor
 
 
 class CeilOp(Rounding, name="ceil"):
     """Rounds up."""
 
-    reference, operation = staticmethod(np.ceil), math.ceil
+    reference, scalar_op = staticmethod(np.ceil), math.ceil
 
 
 class RoundOp(Rounding, name="round"):
     """Rounds to the nearest, halves to even."""
 
-    reference, operation = staticmethod(np.rint), math.roundeven
+    reference, scalar_op = staticmethod(np.rint), math.roundeven
 
 
 class IsFiniteOp(Unary, name="is_finite"):
@@ -683,13 +683,13 @@ class Shift(Binary):
     """Family of the shifts. Counts are taken as unsigned; from the width on, all bits are shifted out."""
 
     accepts = INTEGERS
-    operation = None  # type: Any
+    scalar_op = None  # type: Any
 
     @classmethod
     def scalar(cls, b, dtype, x, count):
         # arith's shifts are undefined from the width on.
         over = arith.cmpi(arith.CmpIPredicate.uge, count, b.scalar(8 * dtype.itemsize, dtype))
-        shifted = cls.operation(x, arith.select(over, b.scalar(0, dtype), count))
+        shifted = cls.scalar_op(x, arith.select(over, b.scalar(0, dtype), count))
         return arith.select(over, b.scalar(0, dtype), shifted)
 
 
@@ -708,13 +708,13 @@ def _shift_reference(function, kind):
 class ShiftLeftOp(Shift, name="shift_left"):
     """``x`` shifted to the left."""
 
-    reference, operation = _shift_reference(np.left_shift, "u"), arith.shli
+    reference, scalar_op = _shift_reference(np.left_shift, "u"), arith.shli
 
 
 class ShiftRightLogicalOp(Shift, name="shift_right_logical"):
     """``x`` shifted to the right, filled with zeros."""
 
-    reference, operation = _shift_reference(np.right_shift, "u"), arith.shrui
+    reference, scalar_op = _shift_reference(np.right_shift, "u"), arith.shrui
 
 
 class ShiftRightArithmeticOp(Shift, name="shift_right_arithmetic"):
