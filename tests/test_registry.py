@@ -16,6 +16,7 @@ from volta_mlir.dialects import OPS, Op
 from volta_mlir.dialects.elementwise import Elementwise
 from volta_mlir.dtypes import DTYPES, is_float
 from volta_mlir.errors import VoltaError
+from volta_mlir.mlir import ir
 
 LIT_TESTS = Path(__file__).parent.parent / "lit_tests" / "dialects"
 
@@ -60,6 +61,14 @@ def has_tangent(op: type[Op]) -> bool:
 def has_float_results(mnemonic: str) -> bool:
     every = [Case(OPS[mnemonic], sample, dtype) for sample in op_samples().get(mnemonic, []) for dtype in sample.dtypes]
     return any(is_float(spec.dtype) for case in every for spec in case.results)
+
+
+@every_op
+def test_hides_nothing_of_the_bindings(mnemonic: str) -> None:
+    op = OPS[mnemonic]
+    own = {name for cls in op.__mro__[: op.__mro__.index(Op)] for name in vars(cls) if not name.startswith("_")}
+    hidden = {name for name in own if hasattr(ir.OpView, name)} - {"result", "results"}
+    assert not hidden, f"{op.__name__} needs other names for {', '.join(hidden)}, which every operation has"
 
 
 @every_op
