@@ -137,8 +137,8 @@ class Op(Volta.Operation):
         for key in own:
             cls.__annotations__[key] = Any
         super().__init_subclass__(name=name, traits=[ext.Pure] if name and cls.pure else None, **kwargs)
-        for key in own:
-            # ext's generated property gives the raw attribute; ours gives the Python value.
+        for key in cls.attribute_types:
+            # ext's generated property, a family's included, gives the raw attribute; ours gives the Python value.
             setattr(cls, key, property(lambda self, key=key: self.attribute_values()[key]))
         if name:
             cls.mnemonic = name
