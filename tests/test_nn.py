@@ -436,6 +436,20 @@ def test_tied_parameters_get_one_gradient():
     assert grads.head.weight is grads.embedding.weight
 
 
+def test_tied_parameters_are_one_argument_of_an_artifact(tmp_path):
+    model, x = Tied(), np.ones((1, 3), np.float32)
+    step = volta.jit(lambda model, x: (tree.map(lambda w: 2 * w, model), model.head(x)))
+    step.lower(model, x).compile().save(tmp_path / "step.vmfb")
+    function = next(iter(volta.load(tmp_path / "step.vmfb").functions.values()))
+    assert [spec.path for spec in function.signature.args.leaves()] == ["model.embedding.weight", "x"]
+    weight = model.head.weight.numpy()
+    result, y = function({"embedding": {"weight": weight}, "head": {"weight": weight}}, x)
+    np.testing.assert_allclose(y, model.head(x), rtol=1e-6)
+    np.testing.assert_array_equal(result["head"]["weight"], 2 * weight)
+    with pytest.raises(ShapeError, match=r"head\.weight: got another array, .* passed as model\.embedding\.weight"):
+        function({"embedding": {"weight": weight}, "head": {"weight": weight.copy()}}, x)
+
+
 def test_modules_with_static_changes_are_traced_again():
     traces = []
 

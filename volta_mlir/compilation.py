@@ -376,15 +376,15 @@ class Compiled:
             leaf(name, specs[i].shape, specs[i].dtype.name, wanted.get(i), in_place=i in pairs)
             for i, name in enumerate(lowered.argument_names)
         ]
-        args, kwargs = traced.arguments.unflatten(leaves)
-        names = (*_parameter_names(lowered.jitted, len(args))[: len(args)], *kwargs)
-        tree = _describe((*args, *kwargs.values()))
+        args, kwargs = _with_leaves(traced.arguments, leaves)
+        names = (*_parameter_names(lowered.jitted, len(args))[: len(args)], *sorted(kwargs))
+        tree = _describe((*args, *(kwargs[name] for name in sorted(kwargs))))
         captured = tuple(leaf(f"captured.{i}", t.shape, t.dtype.name) for i, t in enumerate(traced.captures))
         if captured:
             tree, names = Tree("tuple", children=(*tree.children, Tree("tuple", children=captured))), (*names, "captured")
         results = [leaf(n, s.shape, s.dtype.name) for n, s in zip(lowered.result_names, traced.result_specs, strict=True)]
         count = len(results) - len(traced.writes)
-        result_tree = _describe(traced.results.unflatten(results[:count]))
+        result_tree = _describe(_with_leaves(traced.results, results[:count]))
         if traced.writes:
             result_tree = Tree("tuple", children=(result_tree, Tree("tuple", children=tuple(results[count:]))))
         return Signature({lowered.name: FunctionSignature(tree, result_tree, names)}, __version__)
@@ -415,6 +415,22 @@ class Compiled:
                 " pass them as arguments to save it"
             )
         Path(path).write_bytes(self.vmfb)
+
+
+def _with_leaves(structure: Structure, leaves: Sequence[Tree]) -> Any:
+    """The tree with these leaves of a signature; a leaf that occurs again becomes a reference to the first."""
+    values: list[Any] = []
+    seen: set[int] = set()
+    for slot in structure.slots:
+        if isinstance(slot, Static):
+            values.append(slot.value)
+        elif slot in seen:
+            first = leaves[slot].leaf
+            values.append(Tree("tied", name=first.path if first else "", index=slot))
+        else:
+            seen.add(slot)
+            values.append(leaves[slot])
+    return trees.unflatten(structure.treedef, values)
 
 
 def _describe(tree: Any) -> Tree:

@@ -264,6 +264,10 @@ def _match(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
     if tree.kind == "leaf":
         leaves.append(value)
         return
+    if tree.kind == "tied":
+        if value is not leaves[tree.index]:
+            raise ShapeError(f"{path}: got another array, expected the one that is passed as {tree.name}")
+        return
     if tree.kind == "none":
         if value is not None:
             raise ShapeError(f"{path}: got {type(value).__name__}, expected None")

@@ -41,8 +41,9 @@ class LeafSpec:
 class Tree:
     """A tree of arrays.
 
-    ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict`` or ``namedtuple``; ``keys`` are a dict's keys or a
-    namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in ``keys`` order.
+    ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a dict's keys
+    or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in ``keys``
+    order. ``tied`` stands for the array of an earlier leaf, which has the number ``index`` and the path ``name``.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Tree:
     children: tuple[Tree, ...] = ()
     keys: tuple[str, ...] = ()
     name: str = ""
+    index: int = 0
 
     def leaves(self) -> list[LeafSpec]:
         """All leaves from left to right."""
@@ -63,11 +65,17 @@ class Tree:
 
     def unflatten(self, leaves: Iterator[Any]) -> Any:
         """Builds the tree from its leaves. A namedtuple gets a class with the same name and fields."""
+        return self._build(leaves, [])
+
+    def _build(self, leaves: Iterator[Any], taken: list[Any]) -> Any:
         if self.kind == "leaf":
-            return next(leaves)
+            taken.append(next(leaves))
+            return taken[-1]
+        if self.kind == "tied":
+            return taken[self.index]
         if self.kind == "none":
             return None
-        values = [child.unflatten(leaves) for child in self.children]
+        values = [child._build(leaves, taken) for child in self.children]
         if self.kind == "dict":
             return dict(zip(self.keys, values, strict=True))
         if self.kind == "namedtuple":
@@ -154,6 +162,8 @@ def _tree_to_json(tree: Tree) -> Any:
         entry["keys"] = list(tree.keys)
     if tree.name:
         entry["name"] = tree.name
+    if tree.kind == "tied":
+        entry["index"] = tree.index
     return entry
 
 
@@ -161,4 +171,4 @@ def _tree_from_json(data: Any) -> Tree:
     if "kind" not in data:
         return leaf(data["path"], tuple(data["shape"]), data["dtype"], data.get("donated"), data.get("in_place", True))
     children = tuple(_tree_from_json(child) for child in data.get("children", ()))
-    return Tree(data["kind"], None, children, tuple(data.get("keys", ())), data.get("name", ""))
+    return Tree(data["kind"], None, children, tuple(data.get("keys", ())), data.get("name", ""), data.get("index", 0))
