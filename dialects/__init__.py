@@ -11,8 +11,10 @@ from volta_mlir.dialects import (  # isort: skip
     elementwise,
     creation,
     movement,
+    indexing,
     reduction,
     contraction,
+    window,
     sorting,
     random,
     control,
@@ -30,4 +32,5 @@ __all__ = [
     "random",
     "reduction",
     "sorting",
+    "window",
 ]

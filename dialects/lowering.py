@@ -209,11 +209,44 @@ class Lowering:
         static, dynamic = self._split_offsets(offsets)
         return tensor.insert_slice(x, into, dynamic, [], [], static, list(x.type.shape), list(strides))
 
+    def place(self, x: Any, into: Any, low: Sequence[int], interior: Sequence[int]) -> Any:
+        """``into`` with element ``e`` of ``x`` written to ``low + e * (interior + 1)`` along each axis; elements whose
+        place is outside are dropped."""
+        source, target = tuple(x.type.shape), tuple(into.type.shape)
+        steps = [between + 1 for between in interior]
+        first = [max(0, -(before // step)) for before, step in zip(low, steps, strict=True)]
+        of_axes = zip(source, target, low, steps, strict=True)
+        end = [min(extent, -((before - room) // step)) for extent, room, before, step in of_axes]
+        kept = tuple(max(0, e - f) for e, f in zip(end, first, strict=True))
+        if 0 in kept:
+            return into
+        if kept != source:
+            x = self.extract_slice(x, first, kept, [1] * len(source))
+        if kept == target:
+            return x
+        offsets = [before + f * step for before, f, step in zip(low, first, steps, strict=True)]
+        return self.insert_slice(x, into, offsets, steps)
+
     @staticmethod
     def _split_offsets(offsets: Sequence[Any]) -> tuple[list[int], list[Any]]:
         marker = ir.ShapedType.get_dynamic_stride_or_offset()
         static = [o if isinstance(o, int) else marker for o in offsets]
         return static, [o for o in offsets if not isinstance(o, int)]
+
+    def row(self, x: Any, index: Any) -> Any:
+        """``x[index]`` along the leading axis, for an ``index`` value that is in range."""
+        shape = list(x.type.shape)
+        out = ir.RankedTensorType.get(shape[1:], x.type.element_type)
+        dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
+        zeros, ones = [0] * (len(shape) - 1), [1] * len(shape)
+        return tensor.extract_slice(out, x, [index], [], [], [dynamic, *zeros], [1, *shape[1:]], ones)
+
+    def set_row(self, x: Any, index: Any, row: Any) -> Any:
+        """``x`` with ``x[index]`` replaced, for an ``index`` value that is in range."""
+        shape = list(x.type.shape)
+        dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
+        zeros, ones = [0] * (len(shape) - 1), [1] * len(shape)
+        return tensor.insert_slice(row, x, [index], [], [], [dynamic, *zeros], [1, *shape[1:]], ones)
 
     # -- scalars -----------------------------------------------------------------------------------------------
 

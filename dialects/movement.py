@@ -307,22 +307,10 @@ class PadOp(Movement, name="pad"):
 
     @classmethod
     def lower(cls, b, op, x, value):
-        source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
-        steps = [between + 1 for between in op.interior]
-        # Element e lands at low + e * step; those in [first, end) land inside the result.
-        first = [max(0, -(before // step)) for before, step in zip(op.low, steps, strict=True)]
-        of_axes = zip(source.shape, out.shape, op.low, steps, strict=True)
-        end = [min(extent, -((before - target) // step)) for extent, target, before, step in of_axes]
-        kept = tuple(max(0, e - f) for e, f in zip(end, first, strict=True))
-        if kept != source.shape and 0 not in kept:
-            x = b.extract_slice(x, first, kept, [1] * source.rank)
-        if 0 in kept:
-            return b.elementwise(out, [], lambda: tensor.extract(value, [])) if out.size else b.empty(out)
-        if kept == out.shape:
-            return x
-        around = b.elementwise(out, [], lambda: tensor.extract(value, []))
-        offsets = [before + f * step for before, f, step in zip(op.low, first, steps, strict=True)]
-        return b.insert_slice(x, around, offsets, steps)
+        out = spec_of(op.operation.results[0].type)
+        if out.size == 0:
+            return b.empty(out)
+        return b.place(x, b.elementwise(out, [], lambda: tensor.extract(value, [])), op.low, op.interior)
 
 
 class ConcatenateOp(Movement, name="concatenate"):
