@@ -1,0 +1,254 @@
+"""Random numbers from explicit keys.
+
+A key is two uint32 numbers. What is drawn depends on the key, the shape and the dtype alone: bits, :func:`uniform` on
+[0, 1), :func:`randint` and :func:`bernoulli` are the same on every device, and the same whenever they are computed
+again; :func:`normal` differs between devices by a few units in the last place. To draw again, make new keys with
+:func:`split` or :func:`fold_in`: numbers drawn from one key twice are the same numbers.
+
+The generator is Threefry-2x32; keys, bits and what is made of them agree with JAX's default generator.
+
+Example:
+    >>> first, second = split(key(0))
+    >>> uniform(first, (2,)).tolist() == uniform(second, (2,)).tolist()
+    False
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from volta_mlir import functions as F
+from volta_mlir.dialects.random import RandomBitsOp
+from volta_mlir.dtypes import (
+    DEFAULT_FLOAT,
+    DEFAULT_INT,
+    as_dtype,
+    float32,
+    float64,
+    is_float,
+    is_integer,
+    uint32,
+    uint64,
+)
+from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.functions.common import as_tensor
+from volta_mlir.tensor import Tensor
+
+__all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "randint", "split", "uniform"]
+
+Shape = int | Sequence[int]
+
+
+def key(seed: int | Tensor) -> Tensor:
+    """The key that belongs to a seed: an int, of which 64 bits count, or an integer tensor of rank 0.
+
+    >>> key(7).tolist()
+    [0, 7]
+    """
+    if isinstance(seed, Tensor):
+        if seed.shape or not is_integer(seed.dtype):
+            raise DTypeError(f"a seed is an integer of rank 0, got {seed.spec}")
+        seed = seed.astype(uint64)
+        return F.stack([(seed >> 32).astype(uint32), seed.astype(uint32)])
+    return Tensor(np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], uint32))
+
+
+def _key(key: Any) -> Tensor:
+    key = as_tensor(key)
+    if key.dtype != uint32 or key.shape != (2,):
+        raise DTypeError(f"a key is two uint32 numbers, as volta.random.key makes, got {key.spec}")
+    return key
+
+
+def _shape(shape: Shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def _words(pairs: Tensor) -> Tensor:
+    """The high and the low word of uint64 numbers, on a new last axis."""
+    return F.stack([(pairs >> 32).astype(uint32), pairs.astype(uint32)], axis=-1)
+
+
+def split(key: Tensor, num: int = 2) -> Tensor:
+    """``num`` new keys, one per row, with which to draw independently of each other and of what ``key`` draws.
+
+    >>> split(key(0), 3).shape
+    (3, 2)
+    """
+    return _words(bits(key, (num,), uint64))
+
+
+def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
+    """A new key from a key and a number, such as a step's or a layer's; the data's low 32 bits count.
+
+    >>> fold_in(key(0), 1).tolist() == fold_in(key(0), 2).tolist()
+    False
+    """
+    data = Tensor(np.array(data & 0xFFFFFFFF, uint32)) if isinstance(data, int) else F.astype(data, uint32)
+    if data.shape:
+        raise ShapeError(f"fold_in takes a number, got {data.spec}; vmap it over several")
+    return _words(RandomBitsOp.apply(_key(key), data, shape=(), dtype=uint64))
+
+
+def bits(key: Tensor, shape: Shape = (), dtype: Any = uint32) -> Tensor:
+    """Random bits as unsigned integers.
+
+    >>> bits(key(0), (2,), "uint8").dtype.name
+    'uint8'
+    """
+    start = Tensor(np.zeros((), uint32))
+    return RandomBitsOp.apply(_key(key), start, shape=_shape(shape), dtype=as_dtype(dtype))
+
+
+def uniform(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT, minval: Any = 0.0, maxval: Any = 1.0) -> Tensor:
+    """Numbers uniformly distributed over [minval, maxval).
+
+    They are multiples of the spacing that numbers between 1 and 2 have (2⁻²³ in float32), scaled. Where the bounds
+    are not 0 and 1, scaling may round differently on different devices, and may round up to ``maxval``.
+
+    >>> x = uniform(key(0), (1000,)).numpy()
+    >>> bool((x >= 0).all() and (x < 1).all())
+    True
+    """
+    dtype = _float_dtype(dtype, "uniform")
+    mantissa = _mantissa_bits(dtype)
+    integer = np.dtype(f"uint{8 * dtype.itemsize}")
+    drawn = np.dtype("uint8") if mantissa < 8 else integer
+    fraction = bits(key, shape, drawn).astype(integer) >> (8 * drawn.itemsize - mantissa)
+    one = np.ones((), dtype).view(integer)
+    numbers = F.bitcast(fraction | Tensor(one), dtype) - 1
+    if not isinstance(minval, Tensor) and not isinstance(maxval, Tensor) and (minval, maxval) == (0, 1):
+        return numbers
+    minval, maxval = (F.astype(bound, dtype) for bound in (minval, maxval))
+    return F.maximum(minval, numbers * (maxval - minval) + minval)
+
+
+def _float_dtype(dtype: Any, what: str) -> np.dtype:
+    dtype = as_dtype(dtype)
+    if not is_float(dtype):
+        raise DTypeError(f"{what} draws floating-point numbers, not {dtype.name}")
+    return dtype
+
+
+def _mantissa_bits(dtype: np.dtype) -> int:
+    return {"bfloat16": 7, "float16": 10, "float32": 23, "float64": 52}[dtype.name]
+
+
+def normal(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor:
+    """Numbers from the normal distribution with mean 0 and variance 1.
+
+    They are √2 · erf⁻¹(u) of :func:`uniform` numbers u on (-1, 1); none is farther from 0 than 5.5 in float32.
+
+    >>> abs(normal(key(0), (10000,)).mean().item()) < 0.03
+    True
+    """
+    dtype = _float_dtype(dtype, "normal")
+    one = np.ones((), dtype)
+    lowest = np.nextafter(-one, np.zeros((), dtype))
+    u = uniform(key, shape, dtype, Tensor(lowest), Tensor(one))
+    wide = u if dtype == float64 else u.astype(float32)
+    return (_erf_inv(wide) * math.sqrt(2)).astype(dtype)
+
+
+# Polynomials of Giles, "Approximating the erfinv function" (2010), highest power first. Each is for w = -log(1 - x²)
+# up to its bound, and takes f(w) less the centre.
+_ERF_INV: dict[np.dtype, tuple[tuple[float, bool, float, tuple[float, ...]], ...]] = {
+    float32: (
+        # bound of w, whether the polynomial is of sqrt(w), centre, coefficients
+        (5.0, False, 2.5, (
+            2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+            -0.00417768164, 0.246640727, 1.50140941,
+        )),
+        (math.inf, True, 3.0, (
+            -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
+            1.00167406, 2.83297682,
+        )),
+    ),
+    float64: (
+        (6.25, False, 3.125, (
+            -3.6444120640178196996e-21, -1.685059138182016589e-19, 1.2858480715256400167e-18, 1.115787767802518096e-17,
+            -1.333171662854620906e-16, 2.0972767875968561637e-17, 6.6376381343583238325e-15, -4.0545662729752068639e-14,
+            -8.1519341976054721522e-14, 2.6335093153082322977e-12, -1.2975133253453532498e-11,
+            -5.4154120542946279317e-11, 1.051212273321532285e-09, -4.1126339803469836976e-09,
+            -2.9070369957882005086e-08, 4.2347877827932403518e-07, -1.3654692000834678645e-06,
+            -1.3882523362786468719e-05, 0.0001867342080340571352, -0.00074070253416626697512, -0.0060336708714301490533,
+            0.24015818242558961693, 1.6536545626831027356,
+        )),
+        (16.0, True, 3.25, (
+            2.2137376921775787049e-09, 9.0756561938885390979e-08, -2.7517406297064545428e-07, 1.8239629214389227755e-08,
+            1.5027403968909827627e-06, -4.013867526981545969e-06, 2.9234449089955446044e-06, 1.2475304481671778723e-05,
+            -4.7318229009055733981e-05, 6.8284851459573175448e-05, 2.4031110387097893999e-05,
+            -0.0003550375203628474796, 0.00095328937973738049703, -0.0016882755560235047313, 0.0024914420961078508066,
+            -0.0037512085075692412107, 0.005370914553590063617, 1.0052589676941592334, 3.0838856104922207635,
+        )),
+        (math.inf, True, 5.0, (
+            -2.7109920616438573243e-11, -2.5556418169965252055e-10, 1.5076572693500548083e-09,
+            -3.7894654401267369937e-09, 7.6157012080783393804e-09, -1.4960026627149240478e-08,
+            2.9147953450901080826e-08, -6.7711997758452339498e-08, 2.2900482228026654717e-07,
+            -9.9298272942317002539e-07, 4.5260625972231537039e-06,
+            -1.9681778105531670567e-05, 7.5995277030017761139e-05, -0.00021503011930044477347,
+            -0.00013871931833623122026, 1.0103004648645343977, 4.8499064014085844221,
+        )),
+    ),
+}  # fmt: skip
+
+
+def _erf_inv(x: Tensor) -> Tensor:
+    """The inverse of the error function on (-1, 1)."""
+    w = -F.log((1 - x) * (1 + x))  # 1 - x * x would cancel near 1
+    result = None
+    for bound, of_root, centre, coefficients in reversed(_ERF_INV[x.dtype]):
+        argument = (F.sqrt(w) if of_root else w) - centre
+        polynomial = F.full_like(x, coefficients[0])
+        for coefficient in coefficients[1:]:
+            polynomial = polynomial * argument + coefficient
+        result = polynomial if result is None else F.where(w < bound, polynomial, result)
+    return result * x
+
+
+def randint(key: Tensor, shape: Shape, minval: int | Tensor, maxval: int | Tensor, dtype: Any = DEFAULT_INT) -> Tensor:
+    """Integers from ``minval`` (included) to ``maxval`` (excluded); ``minval`` where there is none between them.
+
+    Bounds are ints, or tensors, which are converted to the dtype and broadcast to the shape. An int ``maxval`` may be
+    one more than the dtype's largest value. Each number is 64 bits modulo the number n of integers: the probabilities
+    of two integers differ by less than one part in 2⁶⁴ / n.
+
+    >>> sorted(set(randint(key(0), (100,), 0, 3).tolist()))
+    [0, 1, 2]
+    """
+    dtype = as_dtype(dtype)
+    if not is_integer(dtype):
+        raise DTypeError(f"randint draws integers, not {dtype.name}")
+    low, span = _interval(minval, maxval, dtype)
+    # In modular arithmetic of 64 bits, which every integer dtype embeds in; there are 2⁶⁴ integers where span is 0.
+    return (low + bits(key, shape, uint64) % span).astype(dtype)
+
+
+def _interval(minval: int | Tensor, maxval: int | Tensor, dtype: np.dtype) -> tuple[Tensor, Tensor]:
+    """The first integer and how many there are, both modulo 2⁶⁴."""
+    if isinstance(minval, int) and isinstance(maxval, int):
+        info = np.iinfo(dtype)
+        if not (info.min <= minval <= info.max and maxval <= int(info.max) + 1):
+            raise DTypeError(f"the integers from {minval} to {maxval} do not all fit {dtype.name}")
+        span = max(1, maxval - minval)
+        return Tensor(np.array(minval % 2**64, uint64)), Tensor(np.array(span % 2**64, uint64))
+    low, high = F.astype(minval, dtype), F.astype(maxval, dtype)
+    span = F.where(low < high, high.astype(uint64) - low.astype(uint64), 1)
+    return low.astype(uint64), span
+
+
+def bernoulli(key: Tensor, p: Any = 0.5, shape: Shape | None = None) -> Tensor:
+    """Bools that are true with probability ``p``, a number or a tensor, which broadcasts to ``shape``.
+
+    Without a shape the result has that of ``p``. The probability is met up to 2⁻²³.
+
+    >>> bernoulli(key(0), 1.0, (2,)).tolist()
+    [True, True]
+    """
+    p = F.astype(p, float32)
+    shape = p.shape if shape is None else _shape(shape)
+    return uniform(key, shape) < F.broadcast_to(p, shape)
