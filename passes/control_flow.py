@@ -19,9 +19,10 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir import trace
-from volta_mlir.dtypes import INDEX, TensorSpec, is_float
+from volta_mlir.dialects.lowering import Lowering
+from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import function_named, ir, spec_of
+from volta_mlir.mlir import arith, func, function_named, ir, scf, signless_tensor_type, spec_of, tensor
 from volta_mlir.passes.derived import CONTROL, build_function, call, declare
 from volta_mlir.passes.manager import source_location
 from volta_mlir.tensor import Tensor
@@ -81,6 +82,10 @@ class Control:
     def batch(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
         """Emits the call over a leading axis; every result has it."""
         raise NotImplementedError
+
+    def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
+        """Emits the call in scf over calls of the converted parts; operands and results are signless values."""
+        raise CompileError(f"@{self.name}: volta-inline must run before lowering", location=source_location(self.location))
 
     # -- shared by the kinds -----------------------------------------------------------------------------------
 
@@ -310,6 +315,28 @@ class Scan(Control, kind="volta.scan"):
         return [*outs[: len(carry)], *(F.moveaxis(y, 1, 0) for y in outs[len(carry) :])]
 
 
+    def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
+        consts, carry, inputs = self.split(operands)
+        outputs = [b.empty(s) for s in self.results[len(carry) :]]
+        start, stop, step = (b.constant_index(i) for i in (0, self.length, 1))
+        loop = scf.ForOp(start, stop, step, [*carry, *outputs])
+        with ir.InsertionPoint(loop.body):
+            i = loop.induction_variable
+            if self.reverse:
+                i = arith.subi(b.constant_index(self.length - 1), i)
+            state, collected = list(loop.inner_iter_args[: len(carry)]), list(loop.inner_iter_args[len(carry) :])
+            steps = [b.row(x, i) for x in inputs]
+            outs = _call_converted(self.body, self._specs_of(self.body)[1], [*consts, *state, *steps])
+            rows = [b.set_row(stack, i, y) for stack, y in zip(collected, outs[len(carry) :], strict=True)]
+            scf.yield_([*outs[: len(carry)], *rows])
+        return list(loop.results)
+
+
+def _call_converted(name: str, results: Sequence[TensorSpec], operands: Sequence[Any]) -> list[Any]:
+    """Emits a call of a part at the current insertion point, on signless types."""
+    return list(func.CallOp([signless_tensor_type(s) for s in results], name, list(operands)).results)
+
+
 def declare_scan(
     module: Any,
     stem: str,
@@ -440,6 +467,19 @@ class While(Control, kind="volta.while"):
         return self._call(name, operands)
 
 
+    def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
+        consts, carry = operands[: self.consts], operands[self.consts :]
+        types = [v.type for v in carry]
+        loop = scf.WhileOp(types, carry)
+        before, after = (region.blocks.append(*types) for region in loop.regions)
+        with ir.InsertionPoint(before):
+            (test,) = _call_converted(self.condition, [TensorSpec((), bool_)], [*consts, *before.arguments])
+            scf.condition(tensor.extract(test, []), list(before.arguments))
+        with ir.InsertionPoint(after):
+            scf.yield_(_call_converted(self.body, self.results, [*consts, *after.arguments]))
+        return list(loop.results)
+
+
 def declare_while(module: Any, stem: str, condition: str, body: str, consts: int, state: Sequence[TensorSpec]) -> str:
     """Declares a while loop; ``state`` are the specs of the constants and the carries."""
     attributes = {"volta.while": body, "volta.condition": condition, "volta.consts": consts}
@@ -492,6 +532,25 @@ class Switch(Control, kind="volta.switch"):
                 for x, y in zip(outs, others, strict=True)
             ]
         return outs
+
+
+    def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
+        index, *arguments = operands
+        number = tensor.extract(index, [])
+        types = [signless_tensor_type(s) for s in self.results]
+
+        def choose(first: int) -> list[Any]:
+            if first == len(self.branches) - 1:
+                return _call_converted(self.branches[first], self.results, arguments)
+            is_first = arith.cmpi(arith.CmpIPredicate.sle, number, b.scalar(first, INDEX))
+            branch = scf.IfOp(is_first, types, has_else=True)
+            with ir.InsertionPoint(branch.then_block):
+                scf.yield_(_call_converted(self.branches[first], self.results, arguments))
+            with ir.InsertionPoint(branch.else_block):
+                scf.yield_(choose(first + 1))
+            return list(branch.results)
+
+        return choose(0)
 
 
 def declare_switch(module: Any, stem: str, branches: Sequence[str], operands: Sequence[TensorSpec]) -> str:

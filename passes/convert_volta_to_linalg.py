@@ -7,6 +7,7 @@ from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, signless_tensor_type, spec_of
+from volta_mlir.passes.derived import callee_of, control_of, functions
 from volta_mlir.passes.manager import Pass, source_location
 
 
@@ -15,8 +16,14 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
     """Lower every volta op to linalg, tensor, arith and math on signless types; no volta op is left."""
 
     def run(self, module: Any) -> None:
-        for function in [op for op in module.body.operations if isinstance(op, func.FuncOp)]:
-            _convert_function(function)
+        declarations = []
+        for function in functions(module):
+            if control_of(function):
+                declarations.append(function)
+            else:
+                _convert_function(function)
+        for declaration in declarations:
+            declaration.erase()
 
 
 def _signless(type_: Any) -> Any:
@@ -53,6 +60,9 @@ def _convert_op(builder: Lowering, op: Any, operands: list[Any]) -> list[Any]:
     if isinstance(op, Op):
         lowered = type(op).lower(builder, op, *operands)
         return list(lowered) if isinstance(lowered, tuple | list) else [lowered]
+    control = control_of(callee_of(op)) if op.operation.name == "func.call" else None
+    if control:
+        return control.lower(builder, operands)
     # What is not volta's (returns, calls, ops of upstream dialects) stays as it is, on the new types.
     raw = op.operation
     new = ir.Operation.create(

@@ -5,6 +5,7 @@ PIPELINE = (
     "volta-autodiff",
     "volta-vmap",
     "volta-inline",
+    "volta-unroll",
     "cse",
     "volta-simplify",
     "cse",
