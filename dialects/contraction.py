@@ -19,8 +19,8 @@ def free_axes(rank, *taken):
 class DotGeneralOp(Op, name="dot_general"):
     """Batched product: sums over the contracting axes for each index of the batch axes.
 
-    The result's axes are the batch axes, the free axes of ``lhs``, the free axes of ``rhs``. Half-precision
-    operands accumulate in float32. ``dtype`` is the result's dtype.
+    The result's axes are the batch axes, the free axes of ``lhs``, the free axes of ``rhs``. ``dtype`` is the result's
+    dtype. Integers wrap; floats accumulate in the widest of the operands' dtype, the result's and float32.
     """
 
     linear = "separately"
@@ -37,6 +37,8 @@ class DotGeneralOp(Op, name="dot_general"):
     def infer(cls, lhs, rhs, *, lhs_batch, rhs_batch, lhs_contract, rhs_contract, dtype):
         if lhs.dtype != rhs.dtype or lhs.dtype == bool_:
             raise DTypeError(f"operands must be numbers of one dtype, got {lhs} and {rhs}")
+        if dtype == bool_ or is_float(dtype) != is_float(lhs.dtype):
+            raise DTypeError(f"products of {lhs.dtype.name} can't be added up in {dtype.name}")
         for what, left, right in (("batch", lhs_batch, rhs_batch), ("contracting", lhs_contract, rhs_contract)):
             require(len(left) == len(right), f"{what} axes differ in number: {left} and {right}")
             for a, c in zip(left, right, strict=True):
@@ -126,44 +128,67 @@ class DotGeneralOp(Op, name="dot_general"):
     @classmethod
     def lower(cls, b, op, lhs, rhs):
         x, y = (spec_of(v.type) for v in op.operation.operands)
-        out = spec_of(op.operation.results[0].type)
-        attributes = op.attribute_values()
-        # IREE's data tiling wants at most one axis of each kind: group the axes, merging those of a kind.
-        lhs, lhs_shape, lhs_at = cls._grouped(b, lhs, x, attributes["lhs_batch"], attributes["lhs_contract"])
-        rhs, rhs_shape, rhs_at = cls._grouped(b, rhs, y, attributes["rhs_batch"], attributes["rhs_contract"])
-        batch, m, k, n = lhs_shape["b"], lhs_shape["f"], lhs_shape["c"], rhs_shape["f"]
-        loops = {kind: i for i, kind in enumerate(k_ for k_, e in (("b", batch), ("m", m), ("n", n), ("c", k)) if e is not None)}
-        iterators = ["reduction" if kind == "c" else "parallel" for kind in loops]
-        lhs_map = [loops[{"f": "m"}.get(kind, kind)] for kind in lhs_at]
-        rhs_map = [loops[{"f": "n"}.get(kind, kind)] for kind in rhs_at]
-        flat = tuple(e for e in (batch, m, n) if e is not None)
-        out_map = [loops[kind] for kind in ("b", "m", "n") if kind in loops]
-        wide = float32 if is_float(x.dtype) and x.dtype.itemsize == 2 else out.dtype
-        start = b.filled(b.scalar(0, wide), TensorSpec(flat, wide))
+        return contract(b, lhs, rhs, x, y, **op.attribute_values())
 
-        def body(u, v, accumulator):
-            u, v = b.convert(u, x.dtype, wide), b.convert(v, y.dtype, wide)
-            if is_float(wide):
-                return arith.addf(accumulator, arith.mulf(u, v))
+
+def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contract, dtype):
+    """Emits the dot_general with these attributes of two values, of specs ``x`` and ``y``."""
+    out = DotGeneralOp.infer(
+        x, y, lhs_batch=lhs_batch, rhs_batch=rhs_batch, lhs_contract=lhs_contract, rhs_contract=rhs_contract, dtype=dtype
+    )
+    # IREE's data tiling wants at most one axis of each kind: group the axes, merging those of a kind.
+    lhs, lhs_kinds, extents = _grouped(b, lhs, x, {"batch": lhs_batch, "m": None, "k": lhs_contract})
+    rhs, rhs_kinds, rhs_extents = _grouped(b, rhs, y, {"batch": rhs_batch, "n": None, "k": rhs_contract})
+    extents |= rhs_extents
+    loops = [kind for kind in ("batch", "m", "n", "k") if kind in extents]
+    kept = [kind for kind in loops if kind != "k"]
+    wide = accumulation_dtype(x.dtype, dtype)
+    flat = TensorSpec(tuple(extents[kind] for kind in kept), wide)
+
+    # Data tiling would pack a matrix anew for each product with a vector, which takes longer than the product. What
+    # IREE does not recognise as a contraction it leaves as it is; that is as fast if the rows are contiguous.
+    matrix_kinds = max(lhs_kinds, rhs_kinds, key=len)
+    hidden = is_float(wide) and ("m" in loops) != ("n" in loops) and matrix_kinds[-1] == "k"
+
+    def body(u, v, accumulator):
+        u, v = b.convert(u, x.dtype, wide), b.convert(v, y.dtype, wide)
+        if not is_float(wide):
             return arith.addi(accumulator, arith.muli(u, v))
+        return arith.subf(accumulator, arith.mulf(arith.negf(u), v)) if hidden else arith.addf(accumulator, arith.mulf(u, v))
 
-        (product,) = b.generic([lhs, rhs], [lhs_map, rhs_map], [start], [out_map], iterators, body)
-        if wide != out.dtype:
-            narrow = TensorSpec(flat, out.dtype)
-            product = b.elementwise(narrow, [product], lambda v: b.convert(v, wide, out.dtype))
-        return b.reshape(product, out)
+    (product,) = b.generic(
+        [lhs, rhs],
+        [[loops.index(kind) for kind in kinds] for kinds in (lhs_kinds, rhs_kinds)],
+        [b.filled(b.scalar(0, wide), flat)],
+        [range(len(kept))],
+        ["reduction" if kind == "k" else "parallel" for kind in loops],
+        body,
+    )
+    if wide != dtype:
+        product = b.elementwise(flat.with_dtype(dtype), [product], lambda v: b.convert(v, wide, dtype))
+    return b.reshape(product, out)
 
-    @staticmethod
-    def _grouped(b, value, spec, batch, contract):
-        """``value`` with at most one axis per kind: (value, extent by kind or None, kinds in axis order).
 
-        Axes of a kind that already lie together in order are merged in place; otherwise the operand is transposed.
-        """
-        groups = {"b": list(batch), "f": list(free_axes(spec.rank, batch, contract)), "c": list(contract)}
-        together = all(g == list(range(g[0], g[0] + len(g))) for g in groups.values() if g)
-        order = sorted((k for k in groups if groups[k]), key=lambda k: groups[k][0]) if together else [k for k in groups if groups[k]]
-        if not together:
-            value = b.transpose(value, spec, [a for kind in order for a in groups[kind]])
-        extents = {k: pymath.prod(spec.shape[a] for a in g) if g else None for k, g in groups.items()}
-        merged = spec.with_shape(tuple(extents[k] for k in order))
-        return b.reshape(value, merged), extents, order
+def _grouped(b, value, spec, groups):
+    """``value`` with at most one axis per kind, the kinds in the order of the axes, and the extent of each kind.
+
+    ``groups`` are the axes of each kind; one kind has None, which is the axes that no other has. Axes of a kind that
+    lie together in order are merged in place; otherwise the operand is transposed. A kind without axes, or with
+    extent 1, gets none.
+    """
+    free = free_axes(spec.rank, *filter(None, groups.values()))
+    groups = {kind: free if axes is None else tuple(axes) for kind, axes in groups.items()}
+    extents = {kind: pymath.prod(spec.shape[a] for a in axes) for kind, axes in groups.items()}
+    kinds = [kind for kind in groups if groups[kind]]
+    if all(groups[kind] == tuple(range(groups[kind][0], groups[kind][0] + len(groups[kind]))) for kind in kinds):
+        kinds.sort(key=lambda kind: groups[kind])
+    else:
+        value = b.transpose(value, spec, [a for kind in kinds for a in groups[kind]])
+    kinds = [kind for kind in kinds if extents[kind] != 1]
+    value = b.reshape(value, spec.with_shape(tuple(extents[kind] for kind in kinds)))
+    return value, kinds, {kind: extents[kind] for kind in kinds}
+
+
+def accumulation_dtype(operand, result):
+    """The dtype in which products of ``operand``'s dtype are added up for a result of another; float32 at least."""
+    return result if not is_float(result) else max(operand, result, float32, key=lambda dtype: dtype.itemsize)
