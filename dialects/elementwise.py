@@ -500,24 +500,29 @@ class CbrtOp(Transcendental, name="cbrt"):
     partials = (lambda x, out: (1 / 3) / (out * out),)
 
 
+def _trigonometric(function):
+    """The reference of a function whose argument is reduced by multiples of π, up to a limit."""
+    return _single(lambda x: function(np.where(np.abs(x) < sm.TRIGONOMETRIC_LIMIT, x, np.nan).astype(x.dtype)))
+
+
 class SinOp(Transcendental, name="sin"):
     """The sine."""
 
-    reference, expansion = _single(np.sin), sm.sin
+    reference, expansion = _trigonometric(np.sin), sm.sin
     partials = (lambda x, out: F.cos(x),)
 
 
 class CosOp(Transcendental, name="cos"):
     """The cosine."""
 
-    reference, expansion = _single(np.cos), sm.cos
+    reference, expansion = _trigonometric(np.cos), sm.cos
     partials = (lambda x, out: -F.sin(x),)
 
 
 class TanOp(Transcendental, name="tan"):
     """The tangent."""
 
-    reference, expansion, flops_per_element = _single(np.tan), sm.tan, 25
+    reference, expansion, flops_per_element = _trigonometric(np.tan), sm.tan, 25
     partials = (lambda x, out: 1 + out * out,)
 
 

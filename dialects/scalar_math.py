@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from volta_mlir.dialects.lowering import Lowering
-from volta_mlir.dtypes import bool_, float32, int32, int64
+from volta_mlir.dtypes import bool_, float32, float64, int32, int64
 from volta_mlir.mlir import arith, ir, math, scf, signless_element_type
 
 _LN2 = Fraction("0.693147180559945309417232121458176568075500134360255254120680009493393621969694716")
@@ -211,7 +211,8 @@ def expm1(x: Real) -> Real:
     half = _power_of_two(k - 1)
     result = 2 * (half * (small + (1 - 0.5 / half)))
     result = select(k.equals(0), small, result)
-    return select(x.is_nan(), x, select(x > info.maxexp * float(_LN2), float("inf"), result))
+    result = select(x > info.maxexp * float(_LN2), float("inf"), result)
+    return select(x.is_nan(), x, copysign(result, x))
 
 
 def log1p(x: Real) -> Real:
@@ -284,11 +285,13 @@ def power(x: Real, y: Real) -> Real:
     high = select(a.equals(0), -infinity, select(a < infinity, high, a))
     product = y * high
     product_low = fma(y, high, -product) + y * low
-    result = exp(product)
-    corrected = fma(result, product_low, result)
-    # Where the product or the result is infinite, its low word is NaN and of no consequence.
-    plain = arith.ori(invert(result < infinity), invert(abs(product) < infinity))
-    result = select(plain, result, corrected)
+    # Close below the largest number, the rounded product alone would overflow.
+    top = float(np.nextafter(np.log(np.finfo(x.dtype).max), x.dtype.type(0)))
+    clipped = minimum(product, top)
+    result = exp(clipped)
+    result = fma(result, (product - clipped) + product_low, result)
+    # For an infinite product, the differences are NaN.
+    result = select(abs(product) < infinity, result, maximum(product, 0.0))
 
     integral = floor(y).equals(y)
     half = y * 0.5
@@ -342,15 +345,24 @@ def tanh(x: Real) -> Real:
 # -- trigonometric functions ---------------------------------------------------------------------------------------
 
 
+#: sin, cos and tan of arguments from here on are NaN, as those of infinities: reducing them would take more of π.
+TRIGONOMETRIC_LIMIT = 2.0**47
+
+
 def _sin_cos(x: Real) -> tuple[Real, Real, Real]:
     """Sine and cosine of ``|x| - k·π/2``, and ``k mod 4``."""
-    k = round_even(abs(x) * float(1 / _HALF_PI))
-    r = _subtract_multiple(abs(x), k, _words(_HALF_PI, x.dtype, 4))
+    a = select(abs(x) < TRIGONOMETRIC_LIMIT, abs(x), float("nan"))
+    if x.dtype == float32:  # in float64 the argument is exact and so is its reduction, for little more
+        a = Real(arith.extf(signless_element_type(float64), a.value), float64)
+    k = round_even(a * float(1 / _HALF_PI))
+    r = _subtract_multiple(a, k, _words(_HALF_PI, float64, 2 if x.dtype == float32 else 4))
+    quadrant = fma(floor(k * 0.25), -4.0, k)
+    if x.dtype == float32:
+        r, quadrant = (Real(arith.truncf(signless_element_type(float32), v.value), float32) for v in (r, quadrant))
     s = r * r
     terms = 5 if x.dtype == float32 else 9
     sine = polynomial(s, [Fraction((-1) ** n, pymath.factorial(2 * n + 1)) for n in range(1, terms)])
     cosine = polynomial(s, [Fraction((-1) ** n, pymath.factorial(2 * n)) for n in range(1, terms + 1)])
-    quadrant = fma(floor(k * 0.25), -4.0, k)
     return fma(r * s, sine, r), fma(s, cosine, 1.0), quadrant
 
 
