@@ -30,6 +30,18 @@ class ScanOp(IreeLinalgExt.Operation, name="scan", traits=[ext.Pure]):
     operandSegmentSizes: Any = ext.attribute()  # one input, two outputs
 
 
+class ScatterOp(IreeLinalgExt.Operation, name="scatter", traits=[ext.Pure]):
+    """Combines the rows of ``updates`` with the rows of ``destination`` that ``indices`` names, in order."""
+
+    updates: Value
+    indices: Value
+    destination: Value
+    result: Result
+    body: ext.Region
+    dimension_map: Any = ext.attribute()
+    unique_indices: Any = ext.attribute()
+
+
 class YieldOp(IreeLinalgExt.Operation, name="yield", traits=[ir.IsTerminatorTrait]):
     """Ends the body of a structured operation."""
 

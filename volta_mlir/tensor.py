@@ -293,6 +293,11 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         return _functions().getitem(self, index)
 
+    @property
+    def at(self) -> Any:
+        """``x.at[index].set(y)``, ``.add``, ``.max``, ``.min`` give ``x`` with the elements at an index updated."""
+        return _functions().indexing.At(self)
+
     # -- methods: the function of the same name, with self as its first argument -------------------------------
 
     def __getattr__(self, name: str) -> Any:

@@ -7,12 +7,13 @@ ops. The dialect's own rules are written with them too.
 from volta_mlir.functions.contraction import *
 from volta_mlir.functions.creation import *
 from volta_mlir.functions.elementwise import *
+from volta_mlir.functions.indexing import *
 from volta_mlir.functions.movement import *
 from volta_mlir.functions.reduction import *
 from volta_mlir.functions.sorting import *
 
-from volta_mlir.functions import contraction, creation, elementwise, movement, reduction, sorting
+from volta_mlir.functions import contraction, creation, elementwise, indexing, movement, reduction, sorting
 
-__all__ = [
-    name for module in (creation, elementwise, movement, reduction, contraction, sorting) for name in module.__all__
-]
+_MODULES = (creation, elementwise, indexing, movement, reduction, contraction, sorting)
+
+__all__ = [name for module in _MODULES for name in module.__all__]
