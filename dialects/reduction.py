@@ -153,14 +153,18 @@ class ReduceProdOp(Reduce, name="reduce_prod"):
 
 
 class ReduceExtremum(Reduce):
-    """Family of maximum and minimum. NaN if an element is NaN. Equal extrema share the derivative equally."""
+    """Family of maximum and minimum: NaN if an element is NaN.
+
+    Equal extrema share the derivative equally; a NaN has none.
+    """
 
     @classmethod
     def tangent(cls, primals, tangents, outs, *, axes):
         (x,), (tangent,), (out,) = primals, tangents, outs
         is_extremum = x == F.broadcast_in_dim(out, x.shape, kept_axes(x.ndim, axes))
         shares = F.sum(is_extremum.astype(x.dtype), axes)
-        return F.sum(F.where(is_extremum, tangent, F.zeros_like(tangent)), axes) * (1 / shares)
+        total = F.sum(F.where(is_extremum, tangent, F.zeros_like(tangent)), axes)
+        return total * (1 / F.maximum(shares, 1))  # there is none where the result is NaN, or of no elements
 
 
 class ReduceMaxOp(ReduceExtremum, name="reduce_max"):
