@@ -181,8 +181,8 @@ class Op(Volta.Operation):
         expected = cls.infer_all(*(TensorSpec(a.shape, a.dtype) for a in arrays), **attributes)
         with np.errstate(all="ignore"):
             outs = cls.reference(*arrays, **attributes)
-        outs = outs if isinstance(outs, tuple) else (outs,)
-        arrays = tuple(np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outs, expected, strict=True))
+            outs = outs if isinstance(outs, tuple) else (outs,)
+            arrays = tuple(np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outs, expected, strict=True))
         for out, spec in zip(arrays, expected, strict=True):
             if out.shape != spec.shape:
                 raise ShapeError(f"volta.{cls.mnemonic}: reference gives shape {out.shape}, infer gives {spec}")
