@@ -1,0 +1,17 @@
+// A barrier survives the passes, and IREE gets one of its own.
+
+// RUN: volta-opt %s --cse --canonicalize | filecheck %s
+// RUN: volta-opt %s --cse --convert-volta-to-linalg | filecheck %s --check-prefix=LOWERED
+
+// CHECK: %[[A:.*]] = "volta.optimization_barrier"(%[[X:.*]])
+// CHECK: %[[B:.*]] = "volta.optimization_barrier"(%[[X]])
+// CHECK: return %[[A]], %[[B]]
+
+// LOWERED: %[[A:.*]] = "util.optimization_barrier"(%[[X:.*]]) : (tensor<3xf32>) -> tensor<3xf32>
+// LOWERED: %[[B:.*]] = "util.optimization_barrier"(%[[X]])
+// LOWERED: return %[[A]], %[[B]]
+func.func @twice(%x: tensor<3xf32>) -> (tensor<3xf32>, tensor<3xf32>) {
+  %0 = "volta.optimization_barrier"(%x) : (tensor<3xf32>) -> tensor<3xf32>
+  %1 = "volta.optimization_barrier"(%x) : (tensor<3xf32>) -> tensor<3xf32>
+  return %0, %1 : tensor<3xf32>, tensor<3xf32>
+}
