@@ -13,9 +13,9 @@ body. Derivations nest: a source may itself call derived functions, which are de
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from volta_mlir.errors import CompileError
 from volta_mlir import trace
 from volta_mlir.dtypes import TensorSpec
+from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, function_named, ir, spec_of, tensor_type
 from volta_mlir.passes.manager import source_location
 from volta_mlir.tensor import Tensor
@@ -76,49 +76,63 @@ def callee_of(op: Any) -> Any:
     return lookup(module, op.operation.attributes["callee"], op)
 
 
-def define(module: Any, declaration: Any) -> Any:
+def define(module: Any, declaration: Any, callers: Sequence[str] = ()) -> Any:
     """Gives a derived function its body and returns it; the source is flattened first."""
     kind = kind_of(declaration)
     if kind is None:
         return declaration
-    source = flatten(module, lookup(module, declaration.attributes[kind], declaration))
+    name = declaration.sym_name.value
+    source = lookup(module, declaration.attributes[kind], declaration)
+    source = flatten(module, source, (*callers, name))
     if source.is_external:
-        raise CompileError(f"@{source.sym_name.value} has no body to derive from", location=source_location(declaration.location))
+        raise CompileError(
+            f"@{source.sym_name.value} has no body to derive from", location=source_location(declaration.location)
+        )
     defined = DERIVATIONS[kind](module, declaration, source)
     if defined.type != declaration.type:
         raise CompileError(
-            f"@{declaration.sym_name.value} is declared as {declaration.type}, but {kind} of"
-            f" @{source.sym_name.value} is {defined.type}",
+            f"@{name} is declared as {declaration.type}, but {kind} of @{source.sym_name.value} is {defined.type}",
             location=source_location(declaration.location),
         )
-    name = declaration.sym_name.value
     declaration.erase()
     defined.attributes["sym_name"] = ir.StringAttr.get(name)
     return defined
 
 
-def flatten(module: Any, function: Any) -> Any:
+def flatten(module: Any, function: Any, callers: Sequence[str] = ()) -> Any:
     """Defines ``function`` if it is derived, and inlines what it calls; returns it.
 
-    Calls of control-flow functions stay, and the functions that those name are flattened.
+    Calls of control-flow functions stay, and the functions that those name are flattened. ``callers`` are the functions
+    on the way here, by which recursion is found.
     """
-    function = define(module, function)
+    name = function.sym_name.value
+    if name in callers:
+        way = " -> ".join(f"@{f}" for f in (*callers[callers.index(name) :], name))
+        raise CompileError(f"recursion can't be compiled: {way}", location=source_location(function.location))
+    function = define(module, function, callers)
+    callers = (*callers, name)
     if function.is_external:
         control = control_of(function)
         for part in control.parts if control else ():
-            flatten(module, lookup(module, part, function))
+            flatten(module, lookup(module, part, function), callers)
         return function
-    pending = [op for op in function.entry_block.operations if op.operation.name == "func.call"]
+    pending = [(op, callers) for op in calls_in(function)]
     while pending:
-        call = pending.pop()
-        callee = define(module, lookup(module, call.operation.attributes["callee"], call))
-        if control_of(callee):
-            flatten(module, callee)
+        call, way = pending.pop()
+        callee = lookup(module, call.operation.attributes["callee"], call)
+        if callee.sym_name.value in way or control_of(callee):
+            flatten(module, callee, way)
             continue
+        callee = define(module, callee, way)
         if callee.is_external:
             raise CompileError(f"@{callee.sym_name.value} has no body", location=source_location(call.location))
-        pending += inline(call, callee)
+        pending += [(op, (*way, callee.sym_name.value)) for op in inline(call, callee)]
     return function
+
+
+def calls_in(function: Any) -> list[Any]:
+    """The ``func.call`` ops in a function's body."""
+    return [op for op in function.entry_block.operations if op.operation.name == "func.call"]
 
 
 def inline(call: Any, callee: Any) -> list[Any]:
@@ -169,8 +183,9 @@ def set_results(function: Any, values: list[Any]) -> None:
 
 def unique_name(module: Any, stem: str) -> str:
     """``stem``, or ``stem.1``, ``stem.2``, … where the module has that function already."""
+    symbols = ir.SymbolTable(module.operation)
     name, count = stem, 0
-    while function_named(module, name) is not None:
+    while name in symbols:
         count += 1
         name = f"{stem}.{count}"
     return name

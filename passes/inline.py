@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from volta_mlir.passes.derived import callee_of, control_of, flatten, functions, inline, is_private, lookup
 from volta_mlir.mlir import function_named
+from volta_mlir.passes.derived import callee_of, calls_in, control_of, flatten, functions, inline, is_private, lookup
 from volta_mlir.passes.manager import Pass
 
 
@@ -25,14 +25,10 @@ class Inline(Pass, name="volta-inline"):
             if control:
                 pending += [lookup(module, part, function).sym_name.value for part in control.parts]
             elif not function.is_external:
-                pending += [callee_of(op).sym_name.value for op in _calls(function)]
+                pending += [callee_of(op).sym_name.value for op in calls_in(function)]
         for function in functions(module):
             if function.sym_name.value not in reachable:
                 function.erase()
-
-
-def _calls(function: Any) -> list[Any]:
-    return [op for op in function.entry_block.operations if op.operation.name == "func.call"]
 
 
 def _inline_all(module: Any, function: Any) -> Any:
@@ -40,7 +36,7 @@ def _inline_all(module: Any, function: Any) -> Any:
     if function.is_external:
         return function
     while True:
-        for op in _calls(function):
+        for op in calls_in(function):
             control = control_of(callee_of(op))
             if control and control.inlined_as:
                 inline(op, flatten(module, function_named(module, control.inlined_as)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from functools import lru_cache
+import threading
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,25 +46,36 @@ _ELEMENT_NAMES = {
 }
 
 
-@lru_cache(maxsize=1)
+_context: Any = None
+_context_lock = threading.RLock()
+
+
 def context() -> Any:
     """The process-wide MLIR context, with the volta dialect loaded; use it as ``with context():``."""
+    return _context or _make_context()
+
+
+def _make_context() -> Any:
+    global _context
     from volta_mlir.dialects import Volta, iree
 
-    ctx = ir.Context()
-    with ctx, ir.Location.unknown():
-        for dialect in (Volta, *iree.DIALECTS):
-            dialect.load()
-    return ctx
+    with _context_lock:  # threads may trace at once, and what they make must belong to one context
+        if _context is None:
+            ctx = ir.Context()
+            with ctx, ir.Location.unknown():
+                for dialect in (Volta, *iree.DIALECTS):
+                    dialect.load()
+            _context = ctx
+    return _context
 
 
-@lru_cache(maxsize=None)
+@cache
 def element_type(dtype: np.dtype) -> Any:
     """The MLIR element type of ``dtype``: unsigned integers are ``ui*`` in volta, signed ones signless ``i*``."""
     return ir.Type.parse(_ELEMENT_NAMES[dtype], context())
 
 
-@lru_cache(maxsize=None)
+@cache
 def signless_element_type(dtype: np.dtype) -> Any:
     """The element type that ``dtype`` has below volta, where signedness lives in the operations."""
     if is_unsigned(dtype):
@@ -107,7 +119,6 @@ def spec_of(type_: Any) -> TensorSpec:
 
 def function_named(module: Any, name: str) -> Any | None:
     """The ``func.func`` called ``name`` in a module, None if there is none."""
-    for op in module.body.operations:
-        if isinstance(op, func.FuncOp) and op.sym_name.value == name:
-            return op
-    return None
+    symbols = ir.SymbolTable(module.operation)
+    found = symbols[name] if name in symbols else None  # noqa: SIM401 - it has no get
+    return found if isinstance(found, func.FuncOp) else None
