@@ -136,7 +136,10 @@ def _array(text: str, spec: LeafSpec, rng: np.random.Generator) -> np.ndarray[An
     elif spec.shape:
         raise click.UsageError(f"{spec.path}: {text!r} is no .npy file, no array such as 2x3xf32=1, and not random")
     else:
-        array = _numbers(text, dtype, spec).reshape(())
+        array = _numbers(text, dtype, spec)
+        if array.size != 1:
+            raise DTypeError(f"{spec.path}: {text!r} is no {_describe(spec)}")
+        array = array.reshape(())
     if array.dtype != dtype:
         raise DTypeError(f"{spec.path}: {text} is {array.dtype.name}, expected {_describe(spec)}")
     if array.shape != spec.shape:
@@ -211,7 +214,8 @@ def _draw(drawing: Drawing, label: str, tree: Tree, results: Sequence[LeafSpec])
             text += f" [dim]{how} {escape(results[tree.leaf.donated].path)}[/]"
         drawing.add(text)
         return
-    branch = drawing.add(escape(label) + (": None" if tree.kind == "none" else ""))
+    notes = {"none": ": None", "tied": f": the same as {tree.name}"}
+    branch = drawing.add(escape(label + notes.get(tree.kind, "")))
     for key, child in zip(_keys(tree), tree.children, strict=True):
         _draw(branch, key, child, results)
 
