@@ -5,7 +5,7 @@ A key is two uint32 numbers. What is drawn depends on the key, the shape and the
 again; :func:`normal` differs between devices by a few units in the last place. To draw again, make new keys with
 :func:`split` or :func:`fold_in`: numbers drawn from one key twice are the same numbers.
 
-The generator is Threefry-2x32; keys, bits and what is made of them agree with JAX's default generator.
+The generator is Threefry-2x32. Keys, bits and uniform numbers are those of JAX's default generator.
 
 Example:
     >>> first, second = split(key(0))
@@ -74,7 +74,7 @@ def _words(pairs: Tensor) -> Tensor:
 
 
 def split(key: Tensor, num: int = 2) -> Tensor:
-    """``num`` new keys, one per row, with which to draw independently of each other and of what ``key`` draws.
+    """``num`` new keys, one per row, which draw independently of each other; ``key`` is then used up.
 
     >>> split(key(0), 3).shape
     (3, 2)
@@ -84,6 +84,8 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """A new key from a key and a number, such as a step's or a layer's; the data's low 32 bits count.
+
+    ``fold_in(key, i)`` is row ``i`` of :func:`split`: take new keys from one key with the one or with the other.
 
     >>> fold_in(key(0), 1).tolist() == fold_in(key(0), 2).tolist()
     False
