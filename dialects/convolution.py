@@ -1,0 +1,431 @@
+"""Convolutions in one to three dimensions and their gradients: three ops that are each other's transposes.
+
+For an input ``x``, a kernel ``w`` and a cotangent ``y``, the number ``sum(convolution(x, w) * y)`` is linear in each of
+the three, and the ops are its derivatives: ``convolution(x, w)`` by ``y``, ``convolution_input_grad(y, w)`` by ``x``,
+``convolution_kernel_grad(x, y)`` by ``w``. So the transpose of each, in either operand, is another of them, and
+derivatives of any order consist of nothing else. A transposed convolution is ``convolution_input_grad``.
+
+``layout`` names the axes of ``x`` and ``y``: N is the batch, C the channels, the others are spatial. The kernel's axes are
+in the same order, with O for the output channels and I for the input channels of a group: OIHW with NCHW, HWIO with
+NHWC. Channels are divided into ``groups`` that do not mix. Padding is zeros. The kernel is not flipped.
+"""
+
+import itertools
+import math as pymath
+from dataclasses import dataclass
+
+import numpy as np
+
+from volta_mlir import functions as F
+from volta_mlir.dialects.base import Op, Operand, Result, require
+from volta_mlir.dialects.contraction import accumulation_dtype, contract
+from volta_mlir.dialects.iree import OptimizationBarrierOp
+from volta_mlir.dialects.window import Axis, converted, padded
+from volta_mlir.dtypes import TensorSpec, bool_, is_float
+from volta_mlir.errors import DTypeError
+from volta_mlir.mlir import arith, signless_tensor_type, spec_of, tensor
+
+LAYOUTS = ("NCW", "NWC", "NCHW", "NHWC", "NCDHW", "NDHWC")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The extents of a convolution. Shapes are channels last: (N, spatial…, C) and (spatial…, I, O)."""
+
+    batch: int
+    groups: int
+    inputs: int
+    outputs: int
+    axes: tuple[Axis, ...]
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.axes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each of ``x``, ``w`` and ``y``."""
+        return {
+            "x": (self.batch, *(axis.extent for axis in self.axes), self.groups * self.inputs),
+            "w": (*(axis.window for axis in self.axes), self.inputs, self.groups * self.outputs),
+            "y": (self.batch, *(axis.count for axis in self.axes), self.groups * self.outputs),
+        }
+
+    @property
+    def taps(self) -> list[tuple[int, ...]]:
+        """The places in the kernel, row-major."""
+        return list(itertools.product(*(range(axis.window) for axis in self.axes)))
+
+    @property
+    def low(self) -> list[int]:
+        """Padding before each axis of ``x``."""
+        return [0, *(axis.low for axis in self.axes), 0]
+
+    @property
+    def high(self) -> list[int]:
+        """Padding after each axis of ``x``."""
+        return [0, *(axis.high for axis in self.axes), 0]
+
+    def offsets(self, tap: tuple[int, ...]) -> list[int]:
+        """Where in the padded ``x`` the elements that one place in the kernel meets begin."""
+        return [0, *(t * axis.dilation for t, axis in zip(tap, self.axes, strict=True)), 0]
+
+    @property
+    def steps(self) -> list[int]:
+        """How far apart in the padded ``x`` they are."""
+        return [1, *(axis.stride for axis in self.axes), 1]
+
+
+def to_channels_last(role: str, layout: str) -> tuple[int, ...]:
+    """The permutation that brings an ``x``, ``w`` or ``y`` in ``layout`` to channels last."""
+    rank = len(layout)
+    if layout[-1] == "C":
+        return tuple(range(rank))
+    return (*range(2, rank), 1, 0) if role == "w" else (0, *range(2, rank), 1)
+
+
+def permuted(shape: tuple[int, ...], permutation: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a transposed tensor."""
+    return tuple(shape[p] for p in permutation)
+
+
+def inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(permutation.index(a) for a in range(len(permutation)))
+
+
+class Convolutional(Op):
+    """Family of the three ops."""
+
+    linear = "separately"
+    #: What lhs, rhs and the result are: ``x``, ``w`` and ``y`` in some order.
+    roles = ("x", "w", "y")
+    lhs: Operand
+    rhs: Operand
+    result: Result
+    strides: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    layout: str
+
+    @classmethod
+    def geometry(cls, lhs, rhs, *, strides, low, high, dilation, groups, layout, extents=()):
+        """The geometry for operands of these shapes, which are checked; ``extents`` are the result's spatial ones."""
+        require(layout in LAYOUTS, f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        require(len(lhs) == len(rhs) == len(layout), f"layout {layout} is not that of shapes {lhs} and {rhs}")
+        rank = len(layout) - 2
+        given = (strides, low, high, dilation, *([extents] if "extents" in cls.attribute_types else []))
+        require(
+            all(len(g) == rank for g in given),
+            f"strides, low, high, dilation and extents must have {rank} entries for layout {layout}, got {given}",
+        )
+        require(groups > 0, f"groups must be positive, got {groups}")
+        shapes = {
+            role: permuted(shape, to_channels_last(role, layout))
+            for role, shape in zip(cls.roles, (lhs, rhs), strict=False)
+        }
+        x, w, y = (shapes.get(role) for role in "xwy")
+        inputs, outputs = w[-2:] if w else (x[-1] // groups, y[-1])
+        extents = (x[1:-1] if x else extents, w[:-2] if w else extents)
+        axes = tuple(Axis(*of_axis) for of_axis in zip(*extents, strides, low, high, dilation, strict=True))
+        for axis in axes:
+            axis.check()
+        geometry = Geometry((x or y)[0], groups, inputs, outputs // groups, axes)
+        for role, shape in shapes.items():
+            expected = geometry.shapes[role]
+            require(
+                shape == expected,
+                f"with {groups} groups, strides {strides}, padding {low} and {high} and dilation {dilation}, shapes {lhs}"
+                f" and {rhs} do not fit: {role} is {shape} with channels last, and should be {expected}",
+            )
+        return geometry
+
+    @classmethod
+    def infer(cls, lhs, rhs, **attributes):
+        if lhs.dtype != rhs.dtype or lhs.dtype == bool_:
+            raise DTypeError(f"operands must be numbers of one dtype, got {lhs} and {rhs}")
+        geometry = cls.geometry(lhs.shape, rhs.shape, **attributes)
+        role = cls.roles[2]
+        return lhs.with_shape(permuted(geometry.shapes[role], inverse(to_channels_last(role, attributes["layout"]))))
+
+    @classmethod
+    def reference(cls, lhs, rhs, *, layout, **attributes):
+        geometry = cls.geometry(lhs.shape, rhs.shape, layout=layout, **attributes)
+        wide = np.float64 if is_float(lhs.dtype) else lhs.dtype
+        arrays = [
+            x.transpose(to_channels_last(role, layout)).astype(wide)
+            for role, x in zip(cls.roles, (lhs, rhs), strict=False)
+        ]
+        out = cls.sum_over_taps(geometry, *arrays)
+        return out.transpose(inverse(to_channels_last(cls.roles[2], layout)))
+
+    @classmethod
+    def sum_over_taps(cls, geometry, lhs, rhs):
+        """The reference with channels last, one place in the kernel after the other."""
+        raise cls.missing("sum_over_taps", "the reference")
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, extents=(), **attributes):
+        layout = attributes["layout"]
+        values = dict(zip(cls.roles, (*operands, cotangent), strict=True))
+        wanted = next(role for role in cls.roles[:2] if isinstance(values[role], TensorSpec))
+        op = next(op for op in (ConvolutionOp, ConvolutionInputGradOp, ConvolutionKernelGradOp) if op.roles[2] == wanted)
+        if wanted != "y":
+            shape = permuted(values[wanted].shape, to_channels_last(wanted, layout))
+            attributes["extents"] = shape[:-2] if wanted == "w" else shape[1:-1]
+        out = op.apply(values[op.roles[0]], values[op.roles[1]], **attributes)
+        return tuple(out if role == wanted else None for role in cls.roles[:2])
+
+    @classmethod
+    def batch(cls, operands, batched, *, groups, layout, **attributes):
+        # The new axis is part of the result and of one operand or both; what these have in common takes it in:
+        # the batch (N), the input channels (I), the output channels (O), or, where all three have it, the groups (G).
+        having = {role for role, b in zip(cls.roles, batched, strict=False) if b} | {cls.roles[2]}
+        kind = {"xy": "N", "wx": "I", "wy": "O", "wxy": "G"}["".join(sorted(having))]
+        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
+        folded = [
+            cls._fold(x, role, kind, groups, layout) if b else x
+            for x, b, role in zip(operands, batched, cls.roles, strict=False)
+        ]
+        out = cls.apply(*folded, groups=groups * size if kind == "G" else groups, layout=layout, **attributes)
+        axis, before = cls._place(cls.roles[2], kind, groups, layout)
+        shape = out.shape
+        split = F.reshape(out, (*shape[:axis], before, size, shape[axis] // (before * size), *shape[axis + 1 :]))
+        return F.reshape(F.moveaxis(split, axis + 1, 0), (size, *shape[:axis], shape[axis] // size, *shape[axis + 1 :]))
+
+    @staticmethod
+    def _place(role, kind, groups, layout):
+        """The axis that takes a new one in, and how many groups of its elements the new axis goes inside of."""
+        if role == "w":
+            first = layout[-1] != "C"
+            axis = {"I": 1 if first else -2, "O": 0 if first else -1, "G": 0 if first else -1}[kind] % len(layout)
+            return axis, groups if kind == "O" else 1
+        return (0, 1) if kind == "N" else (layout.index("C"), groups if kind in "IO" else 1)
+
+    @classmethod
+    def _fold(cls, x, role, kind, groups, layout):
+        """``x`` with its leading axis taken in."""
+        axis, before = cls._place(role, kind, groups, layout)
+        size, *shape = x.shape
+        split = F.reshape(x, (size, *shape[:axis], before, shape[axis] // before, *shape[axis + 1 :]))
+        return F.reshape(F.moveaxis(split, 0, axis + 1), (*shape[:axis], size * shape[axis], *shape[axis + 1 :]))
+
+    @classmethod
+    def flops(cls, operands, results, **attributes):
+        geometry = cls.geometry(*(operand.shape for operand in operands), **attributes)
+        return 2 * pymath.prod(geometry.shapes["y"]) * geometry.inputs * len(geometry.taps)
+
+    @classmethod
+    def lower(cls, b, op, lhs, rhs):
+        specs = [spec_of(v.type) for v in (*op.operation.operands, *op.operation.results)]
+        dtype, out, layout = specs[0].dtype, specs[2], op.layout
+        if any(spec.size == 0 for spec in specs):
+            return b.splat(0, out)
+        geometry = cls.geometry(specs[0].shape, specs[1].shape, **op.attribute_values())
+        arranged = [
+            b.transpose(v, spec, to_channels_last(role, layout))
+            for v, spec, role in zip((lhs, rhs), specs, cls.roles, strict=False)
+        ]
+        wide = accumulation_dtype(dtype, dtype)
+        permutation = to_channels_last(cls.roles[2], layout)
+        result = TensorSpec(permuted(out.shape, permutation), wide)
+        value = converted(b, cls.emit(b, geometry, *arranged, dtype, wide), result, dtype)
+        return b.transpose(value, result.with_dtype(dtype), inverse(permutation))
+
+    @classmethod
+    def emit(cls, b, geometry, lhs, rhs, dtype, wide):
+        """The lowering with channels last: from operands of ``dtype`` to a result of ``wide``."""
+        raise cls.missing("emit", "convert-volta-to-linalg")
+
+
+class ConvolutionOp(Convolutional, name="convolution"):
+    """``y[n, o, …] = sum of x[n, o · strides + k · dilation - low, …] · w[k, …]`` over the places ``k`` in the kernel and
+    the input channels of the group."""
+
+    @classmethod
+    def sum_over_taps(cls, geometry, x, w):
+        x, w = split_groups(geometry, np.pad(x, list(zip(geometry.low, geometry.high, strict=True))), w)
+        y = 0
+        for tap in geometry.taps:
+            y = y + np.einsum("n...gi,igo->n...go", elements_at(geometry, x, tap), w[tap])
+        return y.reshape(geometry.shapes["y"])
+
+    @classmethod
+    def emit(cls, b, geometry, x, w, dtype, wide):
+        shapes = geometry.shapes
+        x = padded(b, x, TensorSpec(shapes["x"], dtype), 0, geometry.low, geometry.high)
+        return convolve(b, geometry, x, w, dtype, wide)
+
+
+class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
+    """Adds up in ``x`` (with spatial ``extents``) each element of ``y`` times the kernel, at the place it came from."""
+
+    roles = ("y", "w", "x")
+    extents: tuple[int, ...]
+
+    @classmethod
+    def sum_over_taps(cls, geometry, y, w):
+        shape = geometry.shapes["x"]
+        around = [a + n + z for a, n, z in zip(geometry.low, shape, geometry.high, strict=True)]
+        x, w = split_groups(geometry, np.zeros(around, y.dtype), w)
+        y = y.reshape(*y.shape[:-1], geometry.groups, geometry.outputs)
+        for tap in geometry.taps:
+            elements_at(geometry, x, tap)[...] += np.einsum("n...go,igo->n...gi", y, w[tap])
+        return x.reshape(around)[tuple(slice(a, a + n) for a, n in zip(geometry.low, shape, strict=True))]
+
+    @classmethod
+    def emit(cls, b, geometry, y, w, dtype, wide):
+        axes = [axis.transposed() for axis in geometry.axes]
+        low, high = ([0, *(getattr(axis, side) for axis in axes), 0] for side in ("low", "high"))
+        y = padded(b, y, TensorSpec(geometry.shapes["y"], dtype), 0, low, high, [1, *(axis.spread for axis in axes), 1])
+        # A convolution of stride 1 of y with a kernel that has the phases among its output channels.
+        kept = [min(axis.phases, axis.axis.window) for axis in axes]
+        kernel = cls._kernel_by_phases(b, geometry, axes, kept, w, dtype)
+        phased = Geometry(
+            geometry.batch,
+            geometry.groups,
+            geometry.outputs,
+            geometry.inputs * pymath.prod(kept),
+            tuple(Axis(n, t.taps, 1, 0, 0, t.axis.dilation) for n, t in zip(y.type.shape[1:-1], axes, strict=True)),
+        )
+        x = convolve(b, phased, y, kernel, dtype, wide)
+        # (N, i…, G, phases…, I) to (N, i and phase…, G, I)
+        counts = [axis.count for axis in axes]
+        rank = len(axes)
+        spec = TensorSpec((geometry.batch, *counts, geometry.groups, *kept, geometry.inputs), wide)
+        if pymath.prod(kept) > 1 or any(axis.phases > 1 for axis in axes):
+            order = [0, *itertools.chain(*((1 + a, 2 + rank + a) for a in range(rank))), 1 + rank, 2 + 2 * rank]
+            x = b.transpose(b.reshape(x, spec), spec, order)
+            spec = spec.with_shape(permuted(spec.shape, order))
+            missing = [0, *itertools.chain(*((0, axis.phases - k) for axis, k in zip(axes, kept, strict=True))), 0, 0]
+            x = padded(b, x, spec, 0, [0] * spec.rank, missing)
+        merged = TensorSpec(
+            (geometry.batch, *(axis.count * axis.phases for axis in axes), geometry.groups * geometry.inputs), wide
+        )
+        x = b.reshape(x, merged)
+        extents = geometry.shapes["x"]
+        if merged.shape == extents:
+            return x
+        return b.extract_slice(x, [0, *(axis.start for axis in axes), 0], extents, [1] * merged.rank)
+
+    @staticmethod
+    def _kernel_by_phases(b, geometry, axes, kept, w, dtype):
+        """(u…, O, G · phase… · I) from ``w``, in which ``t = phase + phases · (taps - 1 - u)``; 0 for t outside."""
+        rank = len(axes)
+        shape = (*(axis.taps for axis in axes), geometry.outputs, geometry.groups, *kept, geometry.inputs)
+
+        def body():
+            at, inside = [], b.scalar(True, bool_)
+            for a, axis in enumerate(axes):
+                last = b.constant_index(axis.axis.window - 1)
+                u = arith.subi(b.constant_index(axis.taps - 1), b.index(a))
+                t = arith.addi(b.index(rank + 2 + a), arith.muli(u, b.constant_index(axis.phases)))
+                clamped = arith.minsi(t, last)
+                inside = arith.andi(inside, arith.cmpi(arith.CmpIPredicate.eq, t, clamped))
+                at.append(clamped)
+            channel = arith.addi(arith.muli(b.index(rank + 1), b.constant_index(geometry.outputs)), b.index(rank))
+            element = tensor.extract(w, [*at, b.index(2 * rank + 2), channel])
+            return arith.select(inside, element, b.scalar(0, dtype))
+
+        kernel = b.elementwise(TensorSpec(shape, dtype), [], body)
+        return b.reshape(kernel, TensorSpec((*shape[: rank + 1], pymath.prod(shape[rank + 1 :])), dtype))
+
+
+class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
+    """For each place in the kernel (of spatial ``extents``) the sum of the products of ``x`` and ``y`` that it makes."""
+
+    roles = ("x", "y", "w")
+    extents: tuple[int, ...]
+
+    @classmethod
+    def sum_over_taps(cls, geometry, x, y):
+        w = np.empty((*geometry.shapes["w"][:-1], geometry.groups, geometry.outputs), x.dtype)
+        x, _ = split_groups(geometry, np.pad(x, list(zip(geometry.low, geometry.high, strict=True))), w)
+        rows = pymath.prod(geometry.shapes["y"][:-1])
+        y = y.reshape(rows, geometry.groups, geometry.outputs)
+        for tap in geometry.taps:
+            elements = elements_at(geometry, x, tap).reshape(rows, geometry.groups, geometry.inputs)
+            w[tap] = np.einsum("mgi,mgo->igo", elements, y)
+        return w.reshape(geometry.shapes["w"])
+
+    @classmethod
+    def emit(cls, b, geometry, x, y, dtype, wide):
+        shapes = geometry.shapes
+        x = padded(b, x, TensorSpec(shapes["x"], dtype), 0, geometry.low, geometry.high)
+        rows = pymath.prod(shapes["y"][:-1])
+        left = TensorSpec((rows, geometry.groups, geometry.inputs), dtype)
+        right = TensorSpec((rows, geometry.groups, geometry.outputs), dtype)
+        y = b.reshape(y, right)
+        parts = []
+        for tap in geometry.taps:
+            elements = b.extract_slice(x, geometry.offsets(tap), (*shapes["y"][:-1], shapes["x"][-1]), geometry.steps)
+            product = contract(
+                b, b.reshape(elements, left), y, left, right,
+                lhs_batch=(1,), rhs_batch=(1,), lhs_contract=(0,), rhs_contract=(0,), dtype=wide,
+            )  # fmt: skip
+            parts.append(product)
+        # (taps, G, I, O of a group) to (taps…, I, O)
+        one = TensorSpec((1, geometry.groups, geometry.inputs, geometry.outputs), wide)
+        spec = one.with_shape((len(parts), *one.shape[1:]))
+        parts = [b.reshape(part, one) for part in parts]
+        w = tensor.concat(signless_tensor_type(spec), 0, parts)
+        return b.reshape(b.transpose(w, spec, (0, 2, 1, 3)), TensorSpec(shapes["w"], wide))
+
+
+def split_groups(geometry, x, w):
+    """For references: ``x`` as (N, spatial…, G, I) and ``w`` as (spatial…, I, G, O)."""
+    x = x.reshape(*x.shape[:-1], geometry.groups, geometry.inputs)
+    return x, w.reshape(*geometry.shapes["w"][:-1], geometry.groups, geometry.outputs)
+
+
+def elements_at(geometry, x, tap):
+    """For references: the view of the padded ``x`` (with groups split) that one place in the kernel meets."""
+    counts = geometry.shapes["y"][1:-1]
+    places = zip(geometry.offsets(tap)[1:-1], counts, geometry.steps[1:-1], strict=True)
+    return x[(slice(None), *(slice(at, at + (count - 1) * step + 1, step) for at, count, step in places))]
+
+
+def convolve(b, geometry, x, w, dtype, wide):
+    """The convolution of an ``x`` that is padded already; channels last."""
+    groups, inputs, outputs, rank = geometry.groups, geometry.inputs, geometry.outputs, geometry.rank
+    counts = geometry.shapes["y"][:-1]
+    # IREE would fold a transposition of the kernel into the convolution, which it then leaves scalar.
+    w = OptimizationBarrierOp(w, w.type).result
+    spatial = [((1 + a, axis.stride), (None, axis.dilation)) for a, axis in enumerate(geometry.axes)]
+
+    def body(u, v, total):
+        u, v = b.convert(u, dtype, wide), b.convert(v, dtype, wide)
+        return arith.addf(total, arith.mulf(u, v)) if is_float(wide) else arith.addi(total, arith.muli(u, v))
+
+    def emit(x, x_tail, w, w_tail, channels, y_tail, reductions):
+        """One generic; the loops are N, spatial…, ``channels``, kernel…, ``reductions``."""
+        first = 1 + rank + len(channels)
+        taps = range(first, first + rank)
+        names = {name: 1 + rank + i for i, name in enumerate(channels)}
+        names |= {name: first + rank + i for i, name in enumerate(reductions)}
+        windows = [tuple((taps[a] if d is None else d, f) for d, f in pairs) for a, pairs in enumerate(spatial)]
+        out = TensorSpec((*counts, *y_tail.values()), wide)
+        return b.generic(
+            [x, w],
+            [[0, *windows, *(names[n] for n in x_tail)], [*taps, *(names[n] for n in w_tail)]],
+            [b.filled(b.scalar(0, wide), out)],
+            [[*range(1 + rank), *(names[n] for n in y_tail)]],
+            ["parallel"] * first + ["reduction"] * (rank + len(reductions)),
+            body,
+        )[0]
+
+    x_spec = TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)
+    w_spec = TensorSpec((*w.type.shape[:-1], groups, outputs), dtype)
+    if groups == 1:
+        return emit(x, "i", w, "io", "o", {"o": outputs}, "i")
+    if inputs == 1:
+        w = b.reshape(w, w_spec.with_shape((*w.type.shape[:-2], groups, *([outputs] if outputs > 1 else []))))
+        if outputs == 1:
+            return emit(x, "g", w, "g", "g", {"g": groups}, "")
+        y = emit(x, "g", w, "go", "go", {"g": groups, "o": outputs}, "")
+    else:
+        y = emit(b.reshape(x, x_spec), "gi", b.reshape(w, w_spec), "igo", "go", {"g": groups, "o": outputs}, "i")
+    return b.reshape(y, TensorSpec((*counts, groups * outputs), wide))
