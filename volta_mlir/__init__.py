@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,21 @@ _HOME = {
     **dict.fromkeys("grad value_and_grad vjp jvp vmap hessian stop_gradient".split(), "transforms"),
     **dict.fromkeys("scan while_loop fori_loop cond switch checkpoint custom_vjp".split(), "control"),
 }
+if TYPE_CHECKING:  # the same for type checkers
+    from volta_mlir.artifact import load as load
+    from volta_mlir.compilation import Compiled as Compiled
+    from volta_mlir.compilation import Jitted as Jitted
+    from volta_mlir.compilation import Lowered as Lowered
+    from volta_mlir.compilation import jit as jit
+    from volta_mlir.control import *  # noqa: F403
+    from volta_mlir.dtypes import *  # noqa: F403
+    from volta_mlir.errors import *  # noqa: F403
+    from volta_mlir.functions import *  # noqa: F403
+    from volta_mlir.runtime import device as device
+    from volta_mlir.runtime import devices as devices
+    from volta_mlir.tensor import Tensor as Tensor
+    from volta_mlir.transforms import *  # noqa: F403
+
 _MODULES = frozenset(entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__)))
 _MODULES |= {"dialects", "passes", "tools"}
 

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from volta_mlir import __version__
 from volta_mlir import trace as tracing
@@ -39,6 +39,27 @@ log = logging.getLogger("volta.trace")
 
 #: A warning is given when a function has been traced this many times.
 RETRACE_WARNING = 8
+
+
+@overload
+def jit(
+    function: Callable[..., Any],
+    *,
+    static: str | Iterable[str] = (),
+    donate: str | Iterable[str] = (),
+    device: str | Device | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Jitted: ...
+
+
+@overload
+def jit(
+    *,
+    static: str | Iterable[str] = (),
+    donate: str | Iterable[str] = (),
+    device: str | Device | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Jitted]: ...
 
 
 def jit(
