@@ -145,7 +145,8 @@ class TransposeOp(Movement, name="transpose"):
             # across tensor.reshape.
             source = spec_of(op.operation.operands[0].type)
             flat = b.reshape(x, source.with_shape((source.size,)))
-            x = tensor.reshape(x.type, flat, b.dense(np.array(source.shape), TensorSpec((source.rank,), np.dtype("int64"))))
+            extents = b.dense(np.array(source.shape), TensorSpec((source.rank,), np.dtype("int64")))
+            x = tensor.reshape(x.type, flat, extents)
         loops = range(out.rank)
         source = [op.permutation.index(axis) for axis in loops]
         return b.generic([x], [source], [b.empty(out)], [loops], ["parallel"] * out.rank, lambda v, _: v)[0]
@@ -241,9 +242,18 @@ class SliceOp(Movement, name="slice"):
     @classmethod
     def lower(cls, b, op, x):
         out = spec_of(op.operation.results[0].type)
-        if out.shape == tuple(x.type.shape):
-            return x
-        return b.extract_slice(x, op.start, out.shape, op.strides) if out.size else b.empty(out)
+        start, strides = op.start, op.strides
+        if out.shape == tuple(x.type.shape) or not out.size:
+            return x if out.size else b.empty(out)
+        if strides[-1] == 1 or out.shape[-1] == 1:
+            return b.extract_slice(x, start, out.shape, strides)
+
+        # Innermost strides are as fast this way, and IREE cannot compile a gather from a view that has one.
+        def body():
+            steps = [arith.muli(b.index(a), b.constant_index(stride)) for a, stride in enumerate(strides)]
+            return tensor.extract(x, [arith.addi(i, b.constant_index(n)) for i, n in zip(steps, start, strict=True)])
+
+        return b.elementwise(out, [], body)
 
 
 def zero(dtype):
