@@ -13,19 +13,37 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir import static
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.dtypes import TensorSpec, as_dtype
 from volta_mlir.errors import TraceError
+from volta_mlir.mlir import spec_of
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.tensor import Tensor
 
 
-@dataclass(frozen=True)
 class Static:
-    """A leaf that is not a tensor: a part of the structure, compared by value."""
+    """A leaf that is a part of the program, compared by type and value.
 
-    value: Hashable
+    Raises:
+        TypeError: the value is neither hashable nor made of lists, dicts, sets and hashable values.
+    """
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._key = static.key(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 @dataclass(frozen=True)
@@ -54,25 +72,47 @@ def is_tensor_like(leaf: Any) -> bool:
     return isinstance(leaf, (*_TENSOR_TYPES, TensorSpec)) or hasattr(leaf, "__dlpack__")
 
 
-def flatten_tree(tree: Any) -> tuple[list[Any], Structure]:
-    """The distinct tensor-like leaves of a tree, as they are, and its structure."""
+def flatten_tree(tree: Any, identities: Sequence[Hashable] | None = None) -> tuple[list[Any], Structure]:
+    """The distinct tensor-like leaves of a tree, as they are, and its structure.
+
+    Args:
+        tree: a leaf may also be marked as :class:`Static`.
+        identities: for each leaf, what it has in common with those that are the same tensor. By default a Tensor that
+            occurs twice is one, and everything else is distinct.
+
+    Raises:
+        TraceError: a leaf is neither a tensor nor can it be compared by value; names it.
+    """
     leaves, treedef = trees.flatten(tree)
     tensors: list[Any] = []
-    numbers: dict[int, int] = {}
+    numbers: dict[Hashable, int] = {}
     slots: list[int | Static] = []
-    for leaf in leaves:
+    for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
-            number = numbers.get(id(leaf))
-            if number is None:
-                number = numbers[id(leaf)] = len(tensors)
+            identity = id(leaf) if identities is None else identities[i]
+            number = numbers.setdefault(identity, len(tensors))
+            if number == len(tensors):
                 tensors.append(leaf)
             slots.append(number)
+        elif isinstance(leaf, Static):
+            slots.append(leaf)
         elif is_tensor_like(leaf):
             slots.append(len(tensors))
             tensors.append(leaf)
         else:
-            slots.append(Static(leaf))
+            try:
+                slots.append(Static(leaf))
+            except TypeError as error:
+                path = trees.path_name(trees.accessors(tree)[i])
+                raise TraceError(
+                    f"the leaf {path} is neither a tensor nor a value that can be compared: {error}"
+                ) from None
     return tensors, Structure(treedef, tuple(slots))
+
+
+def numbers_as_static(tree: Any) -> Any:
+    """The tree with its Python numbers marked as static (numpy's are arrays)."""
+    return trees.map(lambda leaf: Static(leaf) if type(leaf) in (bool, int, float) else leaf, tree)
 
 
 def leaf_names(tree: Any, structure: Structure) -> list[str]:
@@ -85,15 +125,33 @@ def leaf_names(tree: Any, structure: Structure) -> list[str]:
 
 
 def as_argument(leaf: Any) -> Tensor:
-    """A tensor-like argument as a Tensor; arrays are taken as they are, without a copy."""
+    """A tensor-like leaf as a Tensor; other libraries' arrays are copied, since those may change."""
     if isinstance(leaf, Tensor):
         return leaf
-    if isinstance(leaf, np.ndarray):  # read before the call returns: no copy of our own is needed
-        return Tensor._concrete(leaf, TensorSpec(leaf.shape, as_dtype(leaf.dtype)))
-    if isinstance(leaf, np.generic | float | int):
+    if isinstance(leaf, _TENSOR_TYPES):
         return Tensor(leaf)
-    buffer = DeviceBuffer.from_dlpack(leaf)
-    return Tensor._concrete(buffer, TensorSpec(buffer.shape, buffer.dtype))
+    return _concrete(_from_dlpack(leaf).copy())
+
+
+def borrowed(leaf: Any) -> Tensor:
+    """A tensor-like leaf as a Tensor for a call that has read it when it returns: without a copy where possible."""
+    if isinstance(leaf, Tensor):
+        return leaf
+    if isinstance(leaf, np.ndarray):
+        return _concrete(leaf)
+    if isinstance(leaf, _TENSOR_TYPES):
+        return Tensor(leaf)
+    return _concrete(_from_dlpack(leaf))
+
+
+def _from_dlpack(leaf: Any) -> DeviceBuffer:
+    if isinstance(leaf, TensorSpec):
+        raise TraceError(f"{leaf} is a spec, which has no data: it can stand for a tensor in jit(f).lower(...) only")
+    return DeviceBuffer.from_dlpack(leaf)
+
+
+def _concrete(data: np.ndarray | DeviceBuffer) -> Tensor:
+    return Tensor._concrete(data, TensorSpec(data.shape, as_dtype(data.dtype)))
 
 
 @dataclass
@@ -144,43 +202,42 @@ def trace_call(
     kwargs: dict[str, Any],
     *,
     private: bool,
-    specs: Sequence[TensorSpec] | None = None,
+    identities: Sequence[Hashable] | None = None,
 ) -> TracedCall:
-    """Traces ``function(*args, **kwargs)`` into a new function of ``module``.
-
-    ``specs`` are those of the distinct tensors of ``(args, kwargs)``, where they are known already.
-    """
-    tensors, structure = flatten_tree((args, kwargs))
-    if specs is None:
-        specs = [spec_of_argument(t) for t in tensors]
+    """Traces ``function(*args, **kwargs)`` into a new function of ``module``; see :func:`flatten_tree`."""
+    tensors, structure = flatten_tree((args, kwargs), identities)
 
     def body(trace: tracing.FunctionTrace, *traced: Tensor) -> Any:
         inner = structure.unflatten(traced)
         before = trees.leaves(inner)
         inner_args, inner_kwargs = inner
-        out = function(*inner_args, **inner_kwargs)
-        results, result_structure = flatten_tree(out)
-        results = [as_argument(r) for r in results]
+        results, result_structure = flatten_tree(function(*inner_args, **inner_kwargs))
         writes, written = _buffer_writes(trace, inner, before)
-        return results + written, (result_structure, writes, len(results))
+        return [*map(as_argument, results), *written], (result_structure, writes)
 
-    trace, (result_structure, writes, _) = tracing.trace_function(module, name, body, specs, private=private)
-    result_specs = [tracing.spec_of(t) for t in trace.function.type.results]
+    specs = [argument_spec(t) for t in tensors]
+    trace, (result_structure, writes) = tracing.trace_function(module, name, body, specs, private=private)
     for write in writes:
         if write.module is not None:
-            write.capture = next((i for i, t in enumerate(trace.captures) if t is getattr(write.module, write.name)), None)
-    return TracedCall(trace, structure, result_structure, result_specs, writes)
+            buffer = getattr(write.module, write.name)
+            write.capture = next(i for i, t in enumerate(trace.captures) if t is buffer)
+    return TracedCall(trace, structure, result_structure, [spec_of(t) for t in trace.function.type.results], writes)
 
 
-def spec_of_argument(leaf: Any) -> TensorSpec:
-    """The spec that an argument leaf will be traced with."""
-    return leaf if isinstance(leaf, TensorSpec) else as_argument(leaf).spec
+def argument_spec(leaf: Any) -> TensorSpec:
+    """The spec that a tensor-like leaf is traced with."""
+    if isinstance(leaf, TensorSpec):
+        return leaf
+    return borrowed(leaf).spec
 
 
-def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) -> tuple[list[BufferWrite], list[Tensor]]:
-    """The buffers assigned during a trace: leaves of the arguments that changed, and those of closed-over modules."""
+def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) -> tuple[list[BufferWrite], list[Any]]:
+    """The buffers assigned during a trace: leaves of the arguments that changed, and those of closed-over modules.
+
+    Puts the latter's old values back.
+    """
     writes, values = [], []
-    after, _ = trees.flatten(inner)
+    after = trees.leaves(inner)
     if len(after) != len(before):
         raise TraceError(
             "the traced function added or removed leaves of one of its arguments; build modules and state before"
@@ -193,10 +250,10 @@ def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) 
             if _is_module_buffer(inner, accessors[i]):
                 writes.append(BufferWrite(accessor=accessors[i]))
                 values.append(after[i])
-    for (_, name), (module, old) in trace.buffer_writes.items():
+    for module, name, _ in trace.outer_writes:
         writes.append(BufferWrite(module=module, name=name))
         values.append(getattr(module, name))
-        module.restore_buffer(name, old)
+    trace.restore_buffers()
     return writes, values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from volta_mlir import tree as trees
@@ -22,3 +23,19 @@ def trainable_mask(tree: Any) -> list[bool]:
             node = entry(node)
         mask.append(trainable)
     return mask
+
+
+def leaf_identities(tree: Any) -> list[Hashable]:
+    """For each leaf something that it shares with the leaves that are the same variable.
+
+    Tied parameters of modules, those which are one object, are one variable. Outside of modules tensors are values:
+    one that is in two places is two variables.
+    """
+    identities: list[Hashable] = []
+    for i, (accessor, leaf) in enumerate(zip(trees.accessors(tree), trees.leaves(tree), strict=True)):
+        node, in_module = tree, False
+        for entry in accessor:
+            in_module = in_module or hasattr(node, "is_trainable")
+            node = entry(node)
+        identities.append(("tied", id(leaf)) if in_module else i)
+    return identities

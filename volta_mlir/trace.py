@@ -16,7 +16,7 @@ import numpy as np
 
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import TraceError
-from volta_mlir.frames import user_frames, user_location
+from volta_mlir.frames import user_frames
 from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
 from volta_mlir.tensor import Tensor
 
@@ -86,7 +86,9 @@ class Emitter:
 
         return self.emit(ConstantOp, [], [], {"value": array})[0]
 
-    def emit(self, op: Any, values: Sequence[Any], specs: Sequence[TensorSpec], attributes: dict[str, Any]) -> list[Any]:
+    def emit(
+        self, op: Any, values: Sequence[Any], specs: Sequence[TensorSpec], attributes: dict[str, Any]
+    ) -> list[Any]:
         """Creates one op; returns its result values."""
         inferred = op.infer_all(*specs, **attributes)
         operation = ir.Operation.create(
@@ -123,7 +125,9 @@ class FunctionTrace(Emitter):
         self.captures: list[Tensor] = []
         self._captured: dict[int, Any] = {}
         self._constants: dict[int, Any] = {}
-        self.buffer_writes: dict[tuple[int, str], Any] = {}
+        # Assigned buffers, by their modules' identity and their names: the module, and where it is not one of the
+        # trace's own, the value to put back.
+        self._assigned: dict[tuple[int, str], tuple[Any, Tensor | None]] = {}
         with context(), ir.Location.unknown():
             types = [tensor_type(s) for s in arg_specs]
             self.function = func.FuncOp(
@@ -158,7 +162,9 @@ class FunctionTrace(Emitter):
                 " through a global, a closure or an attribute. Return it from the traced function instead"
             )
         if id(tensor) not in self._captured:
-            self._captured[id(tensor)] = self.block.add_argument(tensor_type(tensor.spec), ir.Location.unknown(context()))
+            self._captured[id(tensor)] = self.block.add_argument(
+                tensor_type(tensor.spec), ir.Location.unknown(context())
+            )
             self.captures.append(tensor)  # also keeps the tensor alive, so that its id stays its own
         return self._captured[id(tensor)]
 
@@ -168,6 +174,25 @@ class FunctionTrace(Emitter):
         if id(tensor) in self._constants:
             constant, _ = self._constants.pop(id(tensor))
             constant.replace_all_uses_with(argument)
+
+    def note_buffer_write(self, module: Any, name: str, old: Any) -> None:
+        """See :func:`record_buffer_write`."""
+        if (id(module), name) in self._assigned:
+            return
+        is_own = isinstance(old, Tensor) and old._emitter is self
+        self._assigned[id(module), name] = module, None if is_own else old
+        if not is_own:
+            self.capture_state(old)
+
+    @property
+    def outer_writes(self) -> list[tuple[Any, str, Tensor]]:
+        """The buffers of modules from outside that were assigned: module, name, and the value from before the trace."""
+        return [(module, name, old) for (_, name), (module, old) in self._assigned.items() if old is not None]
+
+    def restore_buffers(self) -> None:
+        """Gives the buffers of modules from outside the values from before the trace."""
+        for module, name, old in self.outer_writes:
+            module.restore_buffer(name, old)
 
     def _is_nested_in(self, emitter: Any) -> bool:
         trace = self.parent
@@ -194,8 +219,8 @@ def trace_function(
 ) -> tuple[FunctionTrace, Any]:
     """Runs ``function(trace, *traced arguments)`` under a new :class:`FunctionTrace`.
 
-    ``function`` returns the flat list of result tensors and anything else: ``(tensors, extra)``. The function op is
-    removed again when it raises.
+    ``function`` returns the flat list of result tensors and anything else: ``(tensors, extra)``. When it raises, the
+    function op is removed again, and the buffers that it assigned get their values back.
     """
     trace = FunctionTrace(module, name, arg_specs, private=private)
     try:
@@ -203,6 +228,7 @@ def trace_function(
             tensors, extra = function(trace, *trace.arguments)
             trace.finish(tensors)
     except BaseException:
+        trace.restore_buffers()
         trace.function.erase()
         raise
     return trace, extra
@@ -241,7 +267,7 @@ def _concrete_array(tensor: Tensor) -> np.ndarray:
     if tensor.is_traced:
         raise TraceError(
             f"{tensor!r} is used outside the trace that it belongs to; return it from the traced function instead"
-            )
+        )
     return tensor.numpy()
 
 
@@ -266,7 +292,5 @@ def record_buffer_write(module: Any, name: str, old: Any) -> None:
     trace ends. One from outside is noted once, with the value to put back.
     """
     trace = current()
-    if isinstance(trace, FunctionTrace) and not (isinstance(old, Tensor) and old._emitter is trace):
-        if (id(module), name) not in trace.buffer_writes:
-            trace.buffer_writes[id(module), name] = module, old
-            trace.capture_state(old)
+    if isinstance(trace, FunctionTrace):
+        trace.note_buffer_write(module, name, old)

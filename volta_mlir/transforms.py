@@ -8,19 +8,19 @@ expanded at once, and run by the interpreter.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
-from volta_mlir.calls import TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
+from volta_mlir.calls import TracedCall, as_argument, flatten_tree, is_tensor_like, numbers_as_static, trace_call
 from volta_mlir.dtypes import TensorSpec, is_float
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
-from volta_mlir.functions import broadcast_to, moveaxis, ones, zeros
+from volta_mlir.functions import eye, moveaxis, ones, zeros
 from volta_mlir.mlir import context, ir
-from volta_mlir.modules import trainable_mask
+from volta_mlir.modules import leaf_identities, trainable_mask
 from volta_mlir.passes.derived import declare, unique_name
 from volta_mlir.tensor import Tensor
 
@@ -48,18 +48,50 @@ def _derive(
 
 def _current_trace() -> tracing.FunctionTrace:
     trace = tracing.current()
-    assert isinstance(trace, tracing.FunctionTrace)
+    if not isinstance(trace, tracing.FunctionTrace):
+        raise TraceError(
+            "a pullback that was made inside a traced function can be called there only; return its results"
+        )
     return trace
 
 
-def _trace_source(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall:
+def _trace_source(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    identities: Sequence[Hashable] | None = None,
+) -> TracedCall:
+    """Traces a function to a private one of the current trace's module; see :func:`trace_call`."""
     module = _current_trace().module
-    return trace_call(module, unique_name(module, _stem(function)), function, args, kwargs, private=True)
+    name = unique_name(module, _stem(function))
+    return trace_call(module, name, function, args, kwargs, private=True, identities=identities)
+
+
+def _operands(
+    source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], identities: Sequence[Hashable] | None = None
+) -> list[Tensor]:
+    """What a call of the traced function takes."""
+    tensors, _ = flatten_tree((args, kwargs), identities)
+    return [*map(as_argument, tensors), *source.captures]
+
+
+def _variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Hashable]:
+    """The identities of the arguments' leaves for differentiation: a module's tied parameters are one variable."""
+    positional = [(i, identity) for i, arg in enumerate(args) for identity in leaf_identities(arg)]
+    return [*positional, *((None, i) for i in range(len(trees.leaves(kwargs))))]
 
 
 def _store_writes(source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], values: Sequence[Tensor]) -> None:
     for write, value in zip(source.writes, values, strict=True):
         write.store((args, kwargs), value)
+
+
+def _split_writes(source: TracedCall, arguments: Any, outs: Sequence[Tensor]) -> list[Tensor]:
+    """The results without those that are new values of buffers, which are stored."""
+    count = len(outs) - len(source.writes)
+    for write, value in zip(source.writes, outs[count:], strict=True):
+        write.store(arguments, value)
+    return list(outs[:count])
 
 
 def _eagerly(transformed: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,16 +111,19 @@ def evaluate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     from volta_mlir.interpreter import interpret
     from volta_mlir.passes.inline import Inline
 
+    marked = numbers_as_static((args, kwargs))
     with context(), ir.Location.unknown():
         module = ir.Module.create()
-        traced = trace_call(module, "main", function, args, kwargs, private=False)
+        traced = trace_call(module, "main", function, *marked, private=False)
         Inline().run(module)
-        tensors, _ = flatten_tree((args, kwargs))
-        inputs = [as_argument(t).numpy() for t in tensors] + [t.numpy() for t in traced.captures]
-        outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in interpret(module, "main", inputs)]
-    count = len(outs) - len(traced.writes)
-    _store_writes(traced, args, kwargs, outs[count:])
-    return traced.results.unflatten(outs[:count])
+        tensors, _ = flatten_tree(marked)
+        inputs = [as_argument(t).numpy() for t in (*tensors, *traced.captures)]
+        outs = _tensors(interpret(module, "main", inputs))
+    return traced.results.unflatten(_split_writes(traced, (args, kwargs), outs))
+
+
+def _tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    return [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in arrays]
 
 
 # -- differentiation ---------------------------------------------------------------------------------------------
@@ -154,14 +189,19 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         numbers = _normal_argnums(argnums, args, "grad")
-        source = _trace_source(function, args, kwargs)
+        # Numbers that no derivative is taken by stay numbers, so that they can decide what the function does.
+        given = tuple(arg if i in numbers else numbers_as_static(arg) for i, arg in enumerate(args))
+        options = numbers_as_static(kwargs)
+        variables = _variables(given, options)
+        source = _trace_source(function, given, options, variables)
         value_spec = _scalar_result(source, has_aux)
         chosen = _wrt(source, args, numbers, "grad")
         wrt = sorted({n for leaves in chosen.values() for n in leaves if n is not None})
         seeds = [ones(()).astype(value_spec.dtype)]
         # Every float result takes a cotangent; auxiliary ones and buffers get zeros.
         seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[1:] if is_float(s.dtype)]
-        outs, grads = _pull_back(source, args, kwargs, wrt, seeds)
+        outs, grads = _pull_back(source, _operands(source, given, options, variables), wrt, seeds)
+        outs = _split_writes(source, (args, kwargs), outs)
         by_number = dict(zip(wrt, grads, strict=True))
         gradients = {}
         for i, leaves in chosen.items():
@@ -174,37 +214,34 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: 
 
 
 def _scalar_result(source: TracedCall, has_aux: bool) -> TensorSpec:
-    hint = "; use has_aux=True if it returns (loss, other)" if not has_aux else ""
+    """The spec of the value, checked."""
     slots = source.results.slots
-    # The loss is the first leaf, and without aux the only one.
-    if not slots or slots[0] != 0 or (not has_aux and len(slots) != 1):
-        raise ShapeError(
-            f"grad needs a function that returns one scalar tensor{', then aux' if has_aux else ''}; it returned"
-            f" {len(slots)} values{hint}",
-        )
+    tree = source.results.unflatten(range(len(source.result_specs)))
+    value = tree[0] if has_aux and isinstance(tree, tuple) and len(tree) == 2 else tree
+    if value != 0 or (not has_aux and len(slots) != 1) or (has_aux and value is tree):
+        wanted = "a pair of a scalar tensor and aux" if has_aux else "one scalar tensor"
+        hint = "" if has_aux else "; use has_aux=True if it returns (loss, other)"
+        raise ShapeError(f"grad needs a function that returns {wanted}; it returned {_describe(source)}{hint}")
     spec = source.result_specs[0]
     if spec.shape:
-        raise ShapeError(
-            f"grad needs a function that returns a scalar, it returned {spec}; take .mean() or .sum()",
-        )
+        raise ShapeError(f"grad needs a function that returns a scalar, it returned {spec}; take .mean() or .sum()")
     if not is_float(spec.dtype):
         raise DTypeError(f"grad needs a floating-point scalar, the function returned {spec}")
     return spec
 
 
+def _describe(source: TracedCall) -> str:
+    """The function's result with specs for tensors."""
+    return str(trees.map(str, source.results.unflatten(source.result_specs)))
+
+
 def _pull_back(
-    source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], wrt: Sequence[int], seeds: Sequence[Tensor]
+    source: TracedCall, operands: Sequence[Tensor], wrt: Sequence[int], seeds: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Calls the vjp function of ``source``; returns its results without buffer writes, and the cotangents of ``wrt``."""
-    tensors, _ = flatten_tree((args, kwargs))
-    operands = [as_argument(t) for t in tensors] + source.captures
-    grad_specs = [operands[i].spec for i in wrt]
-    attributes = {"wrt": list(wrt)}
-    outs = _derive("vjp", source, attributes, [*operands, *seeds], source.result_specs + grad_specs)
-    grads = outs[len(source.result_specs) :]
-    count = len(source.result_specs) - len(source.writes)
-    _store_writes(source, args, kwargs, outs[count : len(source.result_specs)])
-    return outs[:count], grads
+    """Calls the vjp function of ``source``; returns its results and the cotangents of ``wrt``."""
+    specs = source.result_specs + [operands[i].spec for i in wrt]
+    outs = _derive("vjp", source, {"wrt": list(wrt)}, [*operands, *seeds], specs)
+    return outs[: len(source.result_specs)], outs[len(source.result_specs) :]
 
 
 def grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -244,24 +281,29 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     """
     if tracing.current() is None:
         return _eager_vjp(function, primals)
-    source = _trace_source(function, primals, {})
-    tensors, _ = flatten_tree((primals, {}))
-    operands = [as_argument(t) for t in tensors] + source.captures
+    variables = _variables(primals, {})
+    source = _trace_source(function, primals, {}, variables)
+    operands = _operands(source, primals, {}, variables)
     outs = tracing.call(source.trace.name, operands, _current_trace(), source.result_specs)
-    count = len(outs) - len(source.writes)
-    _store_writes(source, primals, {}, outs[count:])
+    results = _split_writes(source, (primals, {}), outs)
+    return source.results.unflatten(results), _pullback(source, primals, operands)
+
+
+def _pullback(source: TracedCall, primals: tuple[Any, ...], operands: Sequence[Tensor]) -> Callable[..., Any]:
+    """The pullback inside a trace."""
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         # The derived function computes the results again; after inlining they are common subexpressions of the call.
-        wrt = [i for i, t in enumerate(tensors) if is_float(as_argument(t).dtype)]
-        seeds = _cotangent_leaves(source, outs[:count], cotangent)
-        seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[count:] if is_float(s.dtype)]
-        attributes = {"wrt": wrt}
-        specs = source.result_specs + [operands[i].spec for i in wrt]
-        grads = _derive("vjp", source, attributes, [*operands, *seeds], specs)[len(source.result_specs) :]
+        wrt = _float_slots(source)
+        _, grads = _pull_back(source, operands, wrt, _cotangent_leaves(source, cotangent))
         return _cotangents_of(primals, source, dict(zip(wrt, grads, strict=True)))
 
-    return source.results.unflatten(outs[:count]), pullback
+    return pullback
+
+
+def _float_slots(source: TracedCall) -> list[int]:
+    """The numbers of the floating-point arguments, captures not among them."""
+    return [i for i, t in enumerate(source.trace.arguments) if is_float(t.dtype)]
 
 
 def _cotangents_of(primals: tuple[Any, ...], source: TracedCall, by_number: dict[int, Tensor]) -> tuple[Any, ...]:
@@ -270,24 +312,21 @@ def _cotangents_of(primals: tuple[Any, ...], source: TracedCall, by_number: dict
     return trees.unflatten(treedef, [by_number.get(s) if isinstance(s, int) else None for s in slots])
 
 
-def _cotangent_leaves(source: TracedCall, outs: Sequence[Tensor], cotangent: Any) -> list[Tensor]:
-    """The cotangents of the float results, checked against the results."""
+def _cotangent_leaves(source: TracedCall, cotangent: Any) -> list[Tensor]:
+    """The cotangents of the float results, checked against the results; those of buffers are zeros."""
     leaves, treedef = trees.flatten(cotangent)
     if treedef != source.results.treedef:
-        raise ShapeError(
-            f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}",
-        )
+        raise ShapeError(f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}")
     by_slot: dict[int, Tensor] = {}
     for leaf, slot in zip(leaves, source.results.slots, strict=True):
-        if isinstance(slot, int) and is_float(outs[slot].dtype):
+        if isinstance(slot, int) and is_float(source.result_specs[slot].dtype):
             given = as_argument(leaf)
-            if given.spec != outs[slot].spec:
-                raise ShapeError(
-                    f"a cotangent is {given.spec}, its result {outs[slot].spec}"
-                )
+            if given.spec != source.result_specs[slot]:
+                raise ShapeError(f"a cotangent is {given.spec}, its result {source.result_specs[slot]}")
             # A result that occurs twice in the tree takes the sum of its cotangents.
             by_slot[slot] = by_slot[slot] + given if slot in by_slot else given
-    return [by_slot[slot] for slot in sorted(by_slot)]
+    written = source.result_specs[len(source.result_specs) - len(source.writes) :]
+    return [by_slot[slot] for slot in sorted(by_slot)] + [zeros(s.shape, s.dtype) for s in written if is_float(s.dtype)]
 
 
 def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
@@ -295,29 +334,30 @@ def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[
     from volta_mlir.interpreter import interpret
     from volta_mlir.passes.autodiff import define_split_vjp
 
+    # Arrays are copied: the caller may change them before the pullback is called.
+    values = trees.map(lambda leaf: as_argument(leaf) if is_tensor_like(leaf) else leaf, primals)
+    variables = _variables(values, {})
     with context(), ir.Location.unknown():
         module = ir.Module.create()
-        source = trace_call(module, "main", function, primals, {}, private=True)
-        tensors, _ = flatten_tree((primals, {}))
-        arguments = [as_argument(t) for t in tensors]
-        wrt = [i for i, t in enumerate(arguments) if is_float(t.dtype)]
+        source = trace_call(module, "main", function, values, {}, private=True, identities=variables)
+        tensors, _ = flatten_tree((values, {}), variables)
+        wrt = _float_slots(source)
         define_split_vjp(module, source.trace.function, wrt)
-        inputs = [t.numpy() for t in (*arguments, *source.captures)]
-        values = interpret(module, "main.fwd", inputs)
-    outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in values[: len(source.result_specs)]]
-    residuals = values[len(outs) :]
-    count = len(outs) - len(source.writes)
-    _store_writes(source, primals, {}, outs[count:])
+        arrays = interpret(module, "main.fwd", [t.numpy() for t in (*tensors, *source.captures)])
+    outs = _tensors(arrays[: len(source.result_specs)])
+    residuals = arrays[len(outs) :]
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        seeds = [t.numpy() for t in _cotangent_leaves(source, outs[:count], cotangent)]
-        seeds += [np.zeros(s.shape, s.dtype) for s in source.result_specs[count:] if is_float(s.dtype)]
+        if tracing.current() is not None:
+            # Traced cotangents, as under vmap: the program computes the forward function too.
+            again = _trace_source(function, values, {}, variables)
+            return _pullback(again, values, _operands(again, values, {}, variables))(cotangent)
+        seeds = [t.numpy() for t in _cotangent_leaves(source, cotangent)]
         with context():
             grads = interpret(module, "main.bwd", [*residuals, *seeds])
-        tensors = [Tensor._concrete(g, TensorSpec(g.shape, g.dtype)) for g in grads]
-        return _cotangents_of(primals, source, dict(zip(wrt, tensors, strict=True)))
+        return _cotangents_of(values, source, dict(zip(wrt, _tensors(grads), strict=True)))
 
-    return source.results.unflatten(outs[:count]), pullback
+    return source.results.unflatten(_split_writes(source, (primals, {}), outs)), pullback
 
 
 @_eagerly
@@ -341,30 +381,28 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     tangent_leaves, tangent_def = trees.flatten(tangents)
     if tangent_def != treedef:
         raise ShapeError(f"jvp: tangents have the structure {tangent_def}, primals {treedef}")
-    source = _trace_source(function, primals, {})
+    # Each leaf has a tangent of its own, so that none are tied.
+    variables = range(len(leaves))
+    source = _trace_source(function, primals, {}, variables)
+    operands = _operands(source, primals, {}, variables)
     by_number: dict[int, Tensor] = {}
-    for leaf, tangent, slot in zip(leaves, tangent_leaves, source.arguments.slots, strict=False):
+    for leaf, tangent, slot in zip(leaves, tangent_leaves, source.arguments.slots, strict=True):
         if tangent is None or not isinstance(slot, int):
             continue
         primal, given = as_argument(leaf), as_argument(tangent)
         if given.spec != primal.spec or not is_float(primal.dtype):
             raise ShapeError(f"jvp: a tangent is {given.spec} for a primal {primal.spec}")
         by_number[slot] = given
-    tensors, _ = flatten_tree((primals, {}))
-    operands = [as_argument(t) for t in tensors] + source.captures
     wrt = sorted(by_number)
-    attributes = {"wrt": wrt}
     floats = [i for i, s in enumerate(source.result_specs) if is_float(s.dtype)]
     specs = source.result_specs + [source.result_specs[i] for i in floats]
-    outs = _derive("jvp", source, attributes, [*operands, *(by_number[i] for i in wrt)], specs)
-    results, derivatives = outs[: len(source.result_specs)], outs[len(source.result_specs) :]
-    count = len(results) - len(source.writes)
-    _store_writes(source, primals, {}, results[count:])
-    by_result = dict(zip(floats, derivatives, strict=True))
+    outs = _derive("jvp", source, {"wrt": wrt}, [*operands, *(by_number[i] for i in wrt)], specs)
+    by_result = dict(zip(floats, outs[len(source.result_specs) :], strict=True))
+    results = _split_writes(source, (primals, {}), outs[: len(source.result_specs)])
     tangent_tree = trees.unflatten(
         source.results.treedef, [by_result.get(s) if isinstance(s, int) else None for s in source.results.slots]
     )
-    return source.results.unflatten(results[:count]), tangent_tree
+    return source.results.unflatten(results), tangent_tree
 
 
 def hessian(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
@@ -393,8 +431,7 @@ def hessian(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]
 
             return jvp(of_x, (x,), (direction,))[1]
 
-        basis = np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-        columns = vmap(along)(Tensor(basis))
+        columns = vmap(along)(eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape))
         return moveaxis(columns, 0, -1).reshape((*x.shape, *x.shape)) if x.ndim else columns.reshape(())
 
     return wrapper
@@ -422,11 +459,9 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     @_eagerly
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        axes = (tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,) * len(args))
+        axes = tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
         if len(axes) != len(args):
-            raise ShapeError(
-                f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments"
-            )
+            raise ShapeError(f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments")
         axis_leaves = _prefix_leaves((axes, 0), (args, kwargs), "in_axes")
         leaves, treedef = trees.flatten((args, kwargs))
         sizes = set()
@@ -451,34 +486,36 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
 
 def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: int, out_axes: Any) -> Any:
     """Traces ``function`` for one example and calls its vmap function."""
+    mapped = [axis is not None and isinstance(leaf, Tensor) for leaf, axis in zip(leaves, axes, strict=True)]
     examples = [
-        TensorSpec(leaf.shape[1:], leaf.dtype) if axis is not None and isinstance(leaf, Tensor) else leaf
-        for leaf, axis in zip(leaves, axes, strict=True)
+        TensorSpec(leaf.shape[1:], leaf.dtype) if is_mapped else numbers_as_static(leaf)
+        for leaf, is_mapped in zip(leaves, mapped, strict=True)
     ]
-    example_args, example_kwargs = trees.unflatten(treedef, examples)
-    source = _trace_source(function, example_args, example_kwargs)
+    source = _trace_source(function, *trees.unflatten(treedef, examples))
     if source.writes:
         raise TraceError(
-            "a Buffer was assigned under vmap, where each example would write its own value; return it instead",
+            "a Buffer was assigned under vmap, where each example would write its own value; return it instead"
         )
-    operands: dict[int, Tensor] = {}
-    batched: dict[int, bool] = {}
-    for leaf, axis, slot in zip(leaves, axes, source.arguments.slots, strict=True):
-        if isinstance(slot, int):
-            operands[slot] = as_argument(leaf)
-            batched[slot] = axis is not None and isinstance(leaf, Tensor)
-    arguments = [operands[i] for i in range(len(operands))] + source.captures
-    flags = [batched[i] for i in range(len(operands))] + [False] * len(source.captures)
+    operands = {
+        slot: (as_argument(leaf), is_mapped)
+        for leaf, is_mapped, slot in zip(leaves, mapped, source.arguments.slots, strict=True)
+        if isinstance(slot, int)
+    }
+    arguments = [*(operands[i][0] for i in range(len(operands))), *source.captures]
+    flags = [*(operands[i][1] for i in range(len(operands))), *(False for _ in source.captures)]
     attributes = {"batched": tuple(flags), "size": size}
     specs = [TensorSpec((size, *s.shape), s.dtype) for s in source.result_specs]
     outs = _derive("vmap", source, attributes, arguments, specs)
     result = source.results.unflatten(outs)
     destinations = _prefix_leaves(out_axes, result, "out_axes")
-    out_leaves, out_def = trees.flatten(result)
-    return trees.unflatten(
-        out_def,
-        [moveaxis(x, 0, d) if isinstance(x, Tensor) and d else x for x, d in zip(out_leaves, destinations, strict=True)],
-    )
+    moved = []
+    for x, axis in zip(trees.leaves(result), destinations, strict=True):
+        if isinstance(x, Tensor):
+            if axis is None or not -x.ndim <= axis < x.ndim:
+                raise ShapeError(f"vmap: out_axes {axis} is no axis of the result {x.spec}")
+            x = moveaxis(x, 0, axis)
+        moved.append(x)
+    return trees.unflatten(trees.flatten(result)[1], moved)
 
 
 def _prefix_leaves(prefix: Any, tree: Any, what: str) -> list[Any]:

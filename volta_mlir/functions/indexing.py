@@ -34,7 +34,6 @@ from volta_mlir.functions.movement import (
 )
 from volta_mlir.functions.movement import slice as static_slice
 from volta_mlir.tensor import Tensor
-from volta_mlir.trace import user_location
 
 __all__ = [
     "diagonal", "dynamic_slice", "dynamic_update_slice", "eye", "getitem", "one_hot", "pad", "take",
@@ -51,7 +50,7 @@ def _as_indices(indices: Any, what: str) -> Tensor:
     if not indices.size and not indices.is_traced:  # an empty list has no dtype of its own
         indices = astype(indices, int32)
     if not is_integer(indices.dtype):
-        raise DTypeError(f"{what}: indices are integers, got {indices.spec}", location=user_location())
+        raise DTypeError(f"{what}: indices are integers, got {indices.spec}")
     wide = indices.dtype.itemsize == 8 or indices.dtype.name == "uint32"
     return astype(indices, int64 if wide else int32)
 
@@ -85,7 +84,7 @@ def _as_starts(starts: Any, rank: int, what: str) -> Tensor:
         starts = stack(parts) if any(s.is_traced for s in parts) else np.array(parts, np.int64).reshape(-1)
     starts = _as_indices(starts, what)
     if starts.shape != (rank,):
-        raise ShapeError(f"{what}: {rank} axes need as many starts, got {starts.spec}", location=user_location())
+        raise ShapeError(f"{what}: {rank} axes need as many starts, got {starts.spec}")
     return starts
 
 
@@ -245,10 +244,10 @@ def _expanded(x: Tensor, items: tuple[Any, ...]) -> list[Any]:
         (i.ndim if i.dtype == bool_ else 1) if isinstance(i, Tensor) else isinstance(i, int | slice) for i in plain
     )
     if used > x.ndim:
-        raise ShapeError(f"{x.spec} has {x.ndim} axes, the index has entries for {used}", location=user_location())
+        raise ShapeError(f"{x.spec} has {x.ndim} axes, the index has entries for {used}")
     ellipses = [n for n, item in enumerate(plain) if item is Ellipsis]
     if len(ellipses) > 1:
-        raise ShapeError("an index has at most one ellipsis (...)", location=user_location())
+        raise ShapeError("an index has at most one ellipsis (...)")
     at = ellipses[0] if ellipses else len(plain)
     plain[at : at + 1] = [slice(None)] * (x.ndim - used)
     out: list[Any] = []
@@ -270,7 +269,6 @@ def _mask_indices(x: Tensor, axis: int, mask: Tensor) -> list[Tensor]:
         raise TraceError(
             f"x[mask] with the traced mask {mask.spec}: the shape of the result would depend on its values; use"
             " volta.where(mask, x, other), or x * mask, which keep the shape",
-            location=user_location(),
         )
     if not mask.ndim or mask.shape != x.shape[axis : axis + mask.ndim]:
         raise ShapeError(
@@ -282,7 +280,7 @@ def _mask_indices(x: Tensor, axis: int, mask: Tensor) -> list[Tensor]:
 def _one(x: Tensor, axis: int, index: int) -> range:
     extent = x.shape[axis]
     if not -extent <= index < extent:
-        raise ShapeError(f"index {index} is out of range for axis {axis} of {x.spec}", location=user_location())
+        raise ShapeError(f"index {index} is out of range for axis {axis} of {x.spec}")
     return range(index % extent, index % extent + 1)
 
 

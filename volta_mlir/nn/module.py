@@ -17,11 +17,10 @@ from typing import Any, Self
 import numpy as np
 import optree
 
-from volta_mlir import trace
+from volta_mlir import static, trace
 from volta_mlir.calls import as_argument, is_tensor_like
 from volta_mlir.dtypes import TensorSpec, is_float
 from volta_mlir.errors import DTypeError, ShapeError
-from volta_mlir.nn import static
 from volta_mlir.tensor import Tensor
 from volta_mlir.tree import NAMESPACE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from volta_mlir.calls import as_argument, is_tensor_like
 from volta_mlir.dtypes import float32, is_float, result_type
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions import astype, zeros
-from volta_mlir.modules import trainable_mask
+from volta_mlir.modules import leaf_identities, trainable_mask
 from volta_mlir.tensor import Tensor
 
 State = dict[str, Any]
@@ -85,11 +85,12 @@ class Optimizer:
         gradients = trees.leaves(grads)
         if len(gradients) != len(leaves):
             raise ShapeError(f"there are {len(gradients)} gradients for {len(leaves)} leaves of the parameters")
-        by_identity = {id(p): g for p, g in zip(leaves, gradients, strict=True) if g is not None}
-        names = _names(params, [id(p) in by_identity for p in leaves])
+        identities = leaf_identities(params)
+        by_identity = {i: g for i, g in zip(identities, gradients, strict=True) if g is not None}
+        names = _names(params, [i in by_identity for i in identities])
         slots = {slot: dict(state[slot]) for slot in self.used_slots()}
         scalars: dict[np.dtype, Any] = {}
-        updated: dict[int, Tensor] = {}
+        updated: dict[Hashable, Tensor] = {}
         for key, (name, p) in names.items():
             g, wide = as_argument(by_identity[key]), _wide(p.dtype)
             if g.shape != p.shape:
@@ -103,7 +104,7 @@ class Optimizer:
             updated[key] = astype(new, p.dtype)
             for slot, value in zip(slots, kept, strict=True):
                 slots[slot][name] = value
-        params = trees.unflatten(treedef, [updated.get(id(p), p) for p in leaves])
+        params = trees.unflatten(treedef, [updated.get(i, p) for i, p in zip(identities, leaves, strict=True)])
         return params, {"step": state["step"] + 1, **slots}
 
     def used_slots(self) -> tuple[str, ...]:
@@ -124,12 +125,13 @@ class Optimizer:
         return lr if isinstance(lr, float | int) else astype(lr, dtype)
 
 
-def _names(params: Any, chosen: list[bool]) -> dict[int, tuple[str, Tensor]]:
+def _names(params: Any, chosen: list[bool]) -> dict[Hashable, tuple[str, Tensor]]:
     """(dotted name, tensor) of each distinct leaf that is chosen in at least one place, by the leaf's identity."""
-    names: dict[int, tuple[str, Tensor]] = {}
-    for accessor, leaf, use in zip(trees.accessors(params), trees.leaves(params), chosen, strict=True):
-        if use and id(leaf) not in names:
-            names[id(leaf)] = trees.path_name(accessor), as_argument(leaf)
+    names: dict[Hashable, tuple[str, Tensor]] = {}
+    leaves = zip(trees.accessors(params), trees.leaves(params), leaf_identities(params), chosen, strict=True)
+    for accessor, leaf, identity, use in leaves:
+        if use and identity not in names:
+            names[identity] = trees.path_name(accessor), as_argument(leaf)
     if len({name for name, _ in names.values()}) != len(names):
         raise ShapeError("two parameters have the same dotted name; rename a key that has a dot")
     return names

@@ -1,4 +1,4 @@
-"""Static attributes of modules as values: a hashable key for each, and copies that share no mutable container."""
+"""Static values, those that decide a program: a hashable key for each, and copies that share no mutable container."""
 
 from __future__ import annotations
 
