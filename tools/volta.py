@@ -166,7 +166,7 @@ def _literal(match: re.Match[str], spec: LeafSpec) -> np.ndarray[Any, Any]:
     numbers = _numbers(values, dtype, spec) if values else np.zeros(1, dtype)
     if numbers.size not in (1, int(np.prod(shape))):
         raise ShapeError(f"{spec.path}: {match[0]} has {numbers.size} numbers, expected {int(np.prod(shape))} or 1")
-    return np.broadcast_to(numbers, shape) if numbers.size == 1 else numbers.reshape(shape)
+    return np.full(shape, numbers[0], dtype) if numbers.size == 1 else numbers.reshape(shape)
 
 
 def _numbers(text: str, dtype: np.dtype[Any], spec: LeafSpec) -> np.ndarray[Any, Any]:
