@@ -452,7 +452,8 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
 
     Example:
         >>> from volta_mlir import Tensor
-        >>> vmap(lambda x, y: (x * y).sum(), in_axes=(0, None))(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 1.0])).tolist()
+        >>> dot = vmap(lambda x, y: (x * y).sum(), in_axes=(0, None))
+        >>> dot(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 1.0])).tolist()
         [3.0, 7.0]
     """
 

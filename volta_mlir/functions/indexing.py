@@ -271,9 +271,7 @@ def _mask_indices(x: Tensor, axis: int, mask: Tensor) -> list[Tensor]:
             " volta.where(mask, x, other), or x * mask, which keep the shape",
         )
     if not mask.ndim or mask.shape != x.shape[axis : axis + mask.ndim]:
-        raise ShapeError(
-            f"the mask {mask.spec} does not fit the axes of {x.spec} from axis {axis} on", location=user_location()
-        )
+        raise ShapeError(f"the mask {mask.spec} does not fit the axes of {x.spec} from axis {axis} on")
     return [Tensor(i, int32 if max(mask.shape) <= np.iinfo(np.int32).max else int64) for i in np.nonzero(mask.numpy())]
 
 
