@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.dtypes import TensorSpec, as_dtype
-from volta_mlir.errors import TraceError
+from volta_mlir.dtypes import TensorSpec, as_dtype, is_integer
+from volta_mlir.errors import DTypeError, TraceError
 
 
 @lru_cache(maxsize=1)
@@ -20,6 +20,14 @@ def _functions() -> ModuleType:
     from volta_mlir import functions
 
     return functions
+
+
+def _check_range(array: np.ndarray, dtype: np.dtype) -> None:
+    """Raises DTypeError where a Python number would wrap around."""
+    limits = np.iinfo(dtype)
+    if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
+        wrong = next(int(x) for x in array.flat if not limits.min <= int(x) <= limits.max)
+        raise DTypeError(f"{wrong} does not fit {dtype.name}, which goes from {limits.min} to {limits.max}")
 
 
 class Tensor:
@@ -32,6 +40,9 @@ class Tensor:
     Args:
         data: anything numpy turns into an array of a supported dtype; Python floats become float32 and ints int32.
         dtype: converts to this dtype.
+
+    Raises:
+        DTypeError: the dtype is not supported, or a Python int does not fit it.
 
     Example:
         >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -51,11 +62,13 @@ class Tensor:
         if isinstance(data, Tensor):
             data = data.numpy()
         array = np.array(data)  # a copy: tensors never change, arrays may
+        if not hasattr(data, "dtype"):  # Python scalars and lists take Volta's defaults, not numpy's 64 bits
+            defaults = {"float64": "float32", "int64": "int32"}
+            dtype = as_dtype(dtype or defaults.get(array.dtype.name, array.dtype))
+            if is_integer(dtype) and is_integer(array.dtype):
+                _check_range(array, dtype)
         if dtype is not None:
             array = array.astype(as_dtype(dtype), copy=False)
-        elif not hasattr(data, "dtype"):  # Python scalars and lists take Volta's defaults, not numpy's 64 bits
-            defaults = {"float64": "float32", "int64": "int32"}
-            array = array.astype(defaults.get(array.dtype.name, array.dtype), copy=False)
         self._data, self._value, self._emitter = array, None, None
         self.spec = TensorSpec(array.shape, as_dtype(array.dtype))
 
@@ -112,16 +125,31 @@ class Tensor:
         text = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
         return f"Tensor({text}, dtype={self.dtype.name})"
 
+    def __format__(self, spec: str) -> str:
+        """A format such as ``.3f`` applies to the number that a tensor of rank 0 holds."""
+        return format(self.item(), spec) if spec and not self.shape else super().__format__(spec)
+
+    def __reduce__(self) -> Any:
+        # For pickle and copy, which must not share memory: a copy lives on when the original is donated.
+        self._need_data("it is copied or pickled", "copy it outside")
+        return Tensor, (self.numpy(),)
+
     # -- data out ----------------------------------------------------------------------------------------------
 
     def _need_data(self, what: str, instead: str) -> None:
         if self.is_traced:
-            raise TraceError(f"{what}, but {self.spec} is traced and has no value until the compiled program runs; {instead}")
+            raise TraceError(
+                f"{what}, but {self.spec} is traced and has no value until the compiled program runs; {instead}"
+            )
 
     def numpy(self) -> np.ndarray:
-        """The data as a numpy array; without a copy where the memory allows it (then read-only)."""
+        """The data as a read-only numpy array; without a copy where the memory allows it."""
         data = self.data
-        return data if isinstance(data, np.ndarray) else data.numpy()
+        if not isinstance(data, np.ndarray):
+            return data.numpy()
+        view = data.view()
+        view.flags.writeable = False
+        return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
@@ -272,11 +300,13 @@ class Tensor:
     def __invert__(self) -> Tensor:
         return _functions().bitwise_not(self)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]  # elementwise, as numpy's
-        return _functions().equal(self, other)
+    # Comparisons are elementwise, as numpy's, but for None and strings, which no element is equal to.
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]  # elementwise, as numpy's
-        return _functions().not_equal(self, other)
+    def __eq__(self, other: Any) -> Any:
+        return NotImplemented if other is None or isinstance(other, str) else _functions().equal(self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return NotImplemented if other is None or isinstance(other, str) else _functions().not_equal(self, other)
 
     def __lt__(self, other: Any) -> Tensor:
         return _functions().less(self, other)
