@@ -50,7 +50,7 @@ def sort_keys(b, x, spec, descending):
     return b.elementwise(spec.with_dtype(dtype), [x], key), dtype
 
 
-def merge_sort(b, keys, dtype, rows, extent, limit):
+def merge_sort(b, keys, dtype, limit):
     """The indices of the ``limit`` first elements of each row of ``keys`` (rows, extent) in ascending stable order.
 
     The rows are cut into runs, at first of one element, and each level merges pairs of neighbouring runs, all of
@@ -59,15 +59,14 @@ def merge_sort(b, keys, dtype, rows, extent, limit):
     ``i``. So a level reads but never scatters, and an element costs O(log n) on each of O(log n) levels. Runs are cut
     to ``limit`` elements, because no more of them can be among the first ``limit``.
     """
+    rows, extent = keys.type.shape
     indices = b.elementwise(TensorSpec((rows, extent), INDEX), [], lambda: b.convert_index(b.index(1), INDEX))
     keys, indices = (b.reshape(v, TensorSpec((rows, extent, 1), d)) for v, d in ((keys, dtype), (indices, INDEX)))
     span = 1  # how many elements of the row a run was made from
     while span < extent:
-        last = 2 * span >= extent
-        merged = _merge_level(
-            b, keys, [(indices, INDEX)] if last else [(indices, INDEX), (keys, dtype)], extent, span, limit
-        )
-        indices, keys = merged if not last else (*merged, None)
+        carried = [indices, keys] if 2 * span < extent else [indices]  # after the last level no keys are compared
+        merged = _merge_level(b, keys, carried, extent, span, limit)
+        indices, keys = merged[0], merged[-1]
         span *= 2
     return b.reshape(indices, TensorSpec((rows, limit), INDEX))
 
@@ -98,8 +97,8 @@ def _merge_level(b, keys, carried, extent, span, limit):
 
         def left_first(i, k):
             """Whether element ``i`` of the left run goes before element ``k`` of the right one."""
-            keys_ = tensor.extract(keys, [row, left, i]), tensor.extract(keys, [row, right, k])
-            return arith.cmpi(arith.CmpIPredicate.sle, *keys_)
+            pair_of_keys = tensor.extract(keys, [row, left, i]), tensor.extract(keys, [row, right, k])
+            return arith.cmpi(arith.CmpIPredicate.sle, *pair_of_keys)
 
         # i is at least low and at most high; while they differ, both elements that are compared exist.
         low, high = arith.maxsi(arith.subi(j, right_size), b.constant_index(0)), arith.minsi(j, left_size)
@@ -119,9 +118,9 @@ def _merge_level(b, keys, carried, extent, span, limit):
         i, k = clamp(i, 0, width - 1), clamp(k, 0, width - 1)
         from_left = arith.andi(from_left, arith.ori(right_is_empty, left_first(i, k)))
         position = [row, arith.select(from_left, left, right), arith.select(from_left, i, k)]
-        return [tensor.extract(values, position) for values, _ in carried]
+        return [tensor.extract(values, position) for values in carried]
 
-    outputs = [b.empty(TensorSpec(shape, dtype)) for _, dtype in carried]
+    outputs = [tensor.empty(shape, values.type.element_type) for values in carried]
     return b.generic([], [], outputs, [range(3)] * len(outputs), ["parallel"] * 3, body)
 
 
@@ -174,7 +173,7 @@ class Sorting(Op):
         matrix = source.with_shape((source.size // extent, extent))
         x = b.reshape(b.transpose(x, source, axes), matrix)
         keys, dtype = sort_keys(b, x, matrix, op.descending)
-        indices = merge_sort(b, keys, dtype, *matrix.shape, extent)
+        indices = merge_sort(b, keys, dtype, extent)
         moved = out.with_shape(tuple(source.shape[a] for a in axes))
         ordered = b.reshape(cls.from_indices(b, x, matrix, indices), moved)
         return b.transpose(ordered, moved, [axes.index(a) for a in range(source.rank)])
@@ -264,5 +263,5 @@ class TopKOp(Op, name="top_k"):
         matrix = source.with_shape((source.size // extent, extent))
         x = b.reshape(x, matrix)
         keys, dtype = sort_keys(b, x, matrix, descending=True)
-        indices = merge_sort(b, keys, dtype, *matrix.shape, op.k)
+        indices = merge_sort(b, keys, dtype, op.k)
         return [b.reshape(v, s) for v, s in zip((take_rows(b, x, matrix, indices, op.k), indices), outs, strict=True)]

@@ -52,8 +52,7 @@ def key(seed: int | Tensor) -> Tensor:
     if isinstance(seed, Tensor):
         if seed.shape or not is_integer(seed.dtype):
             raise DTypeError(f"a seed is an integer of rank 0, got {seed.spec}")
-        seed = seed.astype(uint64)
-        return F.stack([(seed >> 32).astype(uint32), seed.astype(uint32)])
+        return _words(F.astype(seed, uint64))
     return Tensor(np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], uint32))
 
 
@@ -236,8 +235,8 @@ def _interval(minval: int | Tensor, maxval: int | Tensor, dtype: np.dtype) -> tu
         info = np.iinfo(dtype)
         if not (info.min <= minval <= info.max and maxval <= int(info.max) + 1):
             raise DTypeError(f"the integers from {minval} to {maxval} do not all fit {dtype.name}")
-        span = max(1, maxval - minval)
-        return Tensor(np.array(minval % 2**64, uint64)), Tensor(np.array(span % 2**64, uint64))
+        count = max(1, maxval - minval)
+        return Tensor(np.array(minval % 2**64, uint64)), Tensor(np.array(count % 2**64, uint64))
     low, high = F.astype(minval, dtype), F.astype(maxval, dtype)
     span = F.where(low < high, high.astype(uint64) - low.astype(uint64), 1)
     return low.astype(uint64), span
