@@ -268,7 +268,7 @@ def _mask_indices(x: Tensor, axis: int, mask: Tensor) -> list[Tensor]:
     if mask.is_traced:
         raise TraceError(
             f"x[mask] with the traced mask {mask.spec}: the shape of the result would depend on its values; use"
-            " volta.where(mask, x, other), or x * mask, which keep the shape",
+            " volta.where(mask, x, other), or x * mask, which keep the shape"
         )
     if not mask.ndim or mask.shape != x.shape[axis : axis + mask.ndim]:
         raise ShapeError(f"the mask {mask.spec} does not fit the axes of {x.spec} from axis {axis} on")
