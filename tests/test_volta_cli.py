@@ -130,6 +130,7 @@ def test_run_says_in_one_line_what_is_wrong(capsys, file, arguments, status, mes
     assert result[0] == status
     assert message in result[2]
     assert result[2].startswith("volta: error: ")
+    assert "(at " not in result[2]
     assert result[2].count("\n") == 1
 
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except VoltaError as error:
-        return _fail(str(error), 1)
+        return _fail(error.message, 1)  # without the location, which would be a line of click
     except BrokenPipeError:  # whoever reads our output has seen enough: leave the interpreter nothing to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
