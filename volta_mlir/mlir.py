@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from functools import cache, lru_cache
 from typing import Any
@@ -65,6 +66,9 @@ def _make_context() -> Any:
             with ctx, ir.Location.unknown():
                 for dialect in (Volta, *iree.DIALECTS):
                     dialect.load()
+                    # The bindings import a module of the dialect's name for every op that they wrap, and look for it
+                    # on disk each time until it is found.
+                    sys.modules.setdefault(f"{PACKAGE}.dialects.{dialect.DIALECT_NAMESPACE}", sys.modules[__name__])
             _context = ctx
     return _context
 
