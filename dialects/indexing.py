@@ -581,7 +581,7 @@ class ScatterSetOp(Scatter, name="scatter_set"):
 
 
 class ScatterExtremum(Scatter):
-    """Family of scatter_max and scatter_min; of equal candidates for a place each gets an equal part of the tangent."""
+    """Family of scatter_max and scatter_min. Equal candidates for a place share its derivative, which is 0 at NaN."""
 
     elementwise = None
 
@@ -600,7 +600,7 @@ class ScatterExtremum(Scatter):
             F.zeros_like(share) if tangent is None else tangent * share
             for tangent, share in ((tangents[0], kept), (tangents[2], won))
         )
-        return ScatterAddOp.apply(of_x, indices, of_updates, **attributes) * (1 / candidates)
+        return ScatterAddOp.apply(of_x, indices, of_updates, **attributes) * (1 / F.maximum(candidates, 1))
 
 
 class ScatterMaxOp(ScatterExtremum, name="scatter_max"):
