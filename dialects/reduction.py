@@ -96,16 +96,39 @@ class Reduce(Op):
     def lower(cls, b, op, x):
         source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
         wide = accumulator(source.dtype)
-        loops = ["reduction" if a in op.axes else "parallel" for a in range(source.rank)]
-        start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
+        # One loop for each run of adjacent axes, and one run at a time: IREE 3.13 refuses or crashes on sums over
+        # several loops of a product with a broadcast factor, and runs others slower.
+        for first, count in reversed(runs(op.axes)):
+            shape = source.shape
+            extent = pymath.prod(shape[first : first + count])
+            x = b.reshape(x, source.with_shape((*shape[:first], extent, *shape[first + count :])))
+            x, source = cls._fold_axis(b, x, source.with_shape((*shape[:first], *shape[first + count :])), wide, first)
+        if source.dtype == out.dtype:
+            return x
+        return b.elementwise(out, [x], lambda v: b.convert(v, source.dtype, out.dtype))
+
+    @classmethod
+    def _fold_axis(cls, b, x, rest, wide, axis):
+        """Folds one axis of ``x`` in the dtype ``wide``; ``rest`` is its dtype and the other axes."""
+        loops = ["reduction" if a == axis else "parallel" for a in range(rest.rank + 1)]
+        out = rest.with_dtype(wide)
+        start = b.filled(b.scalar(cls.fold.identity(wide), wide), out)
 
         def body(element, total):
-            return cls.fold.combine(b, wide, b.convert(element, source.dtype, wide), total)
+            return cls.fold.combine(b, wide, b.convert(element, rest.dtype, wide), total)
 
-        (total,) = b.generic([x], [range(source.rank)], [start], [kept_axes(source.rank, op.axes)], loops, body)
-        if wide == out.dtype:
-            return total
-        return b.elementwise(out, [total], lambda v: b.convert(v, wide, out.dtype))
+        (total,) = b.generic([x], [range(rest.rank + 1)], [start], [kept_axes(rest.rank + 1, (axis,))], loops, body)
+        return total, out
+
+
+def runs(axes):
+    """The first axis and the length of each run of adjacent axes.
+
+    >>> runs((0, 2, 3))
+    [(0, 1), (2, 2)]
+    """
+    starts = [a for a in axes if a - 1 not in axes]
+    return [(a, next(n for n in range(1, len(axes) + 1) if a + n not in axes)) for a in starts]
 
 
 def kept_axes(rank, axes):
