@@ -16,10 +16,11 @@ import pytest
 from tests import samples
 from tests.samples import Sample
 from volta_mlir import __version__, runtime
+from volta_mlir.cache import Cache
 from volta_mlir.dialects import OPS, Op
 from volta_mlir.dtypes import TensorSpec, float32
 from volta_mlir.errors import CompileError
-from volta_mlir.iree_compiler import compile_module
+from volta_mlir.iree_compiler import Target, compile_module
 from volta_mlir.mlir import context, function_named, ir, spec_of
 from volta_mlir.passes import parse_pipeline, run_pipeline
 from volta_mlir.runtime.signature import FunctionSignature, Signature, Tree, leaf
@@ -226,7 +227,7 @@ def _compile_lowered(lowered: Mapping[str, Any]) -> dict[str, Runnable | Excepti
         function_named(module, name).operation.clone(ip=ir.InsertionPoint(program.body))
     text = program.operation.get_asm(print_generic_op_form=True)
     try:
-        loaded = runtime.load(compile_module(lambda donations: text).vmfb)
+        loaded = runtime.load(_compile_text(text))
     except CompileError as error:
         if len(lowered) == 1:
             return dict.fromkeys(lowered, error)
@@ -234,6 +235,15 @@ def _compile_lowered(lowered: Mapping[str, Any]) -> dict[str, Runnable | Excepti
         halves = names[: len(names) // 2], names[len(names) // 2 :]
         return {k: v for half in halves for k, v in _compile_lowered({n: lowered[n] for n in half}).items()}
     return {name: _runnable(loaded.functions[name]) for name in lowered}
+
+
+def _compile_text(text: str) -> bytes:
+    disk, key = Cache(), Cache.key("tests", text, Target.parse("cpu").fingerprint())
+    vmfb = disk.get(key)
+    if vmfb is None:
+        vmfb = compile_module(lambda donations: text).vmfb
+        disk.put(key, vmfb)
+    return vmfb
 
 
 def _runnable(function: Any) -> Runnable:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from volta_mlir import iree_compiler, iree_worker, stream
-from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
@@ -167,8 +166,8 @@ CASES += [functools.partial(random_program, seed) for seed in range(24)]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return Cache(tmp_path_factory.mktemp("cache"))
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("reproducers")
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +176,13 @@ def programs():
 
 
 @pytest.fixture(scope="module")
-def compiled(programs, cache):
+def compiled(programs, directory):
     """All cases in one module."""
 
     def emit(kept):
         return "".join(e.text(results, kept.get(name, {})) for name, (e, results) in programs.items())
 
-    result = compile_module(emit, {name: e.donations for name, (e, _) in programs.items()}, cache=cache)
+    result = compile_module(emit, {name: e.donations for name, (e, _) in programs.items()}, reproducers=directory)
     iree_compiler._worker.close()  # coverage is written when a process ends by itself, and tests below crash it
     return result
 
@@ -246,37 +245,37 @@ def one_function(body, arguments="%x: tensor<8xf32>", results="tensor<8xf32>"):
     return f"func.func @f({arguments}) -> ({results}) {{\n{body}\n}}\n"
 
 
-def donations_of(text, cache, donation, target="cpu"):
+def donations_of(text, directory, donation, target="cpu"):
     """Which donations are kept in a module whose text marks the argument with DONATED."""
 
     def emit(kept):
         return text.replace("DONATED", "{iree.abi.output = 0 : index}" if kept.get("f") else "")
 
-    return compile_module(emit, {"f": donation}, target, cache=cache)
+    return compile_module(emit, {"f": donation}, target, reproducers=directory)
 
 
-def test_a_matmul_is_not_in_place_where_it_reads_its_operand_directly(cache):
+def test_a_matmul_is_not_in_place_where_it_reads_its_operand_directly(directory):
     e, results = matmul_into_its_operand()
     text = (
         e.text(results, {1: 0})
         .replace("@matmul_into_its_operand", "@f")
         .replace("{iree.abi.output = 0 : index}", "DONATED")
     )
-    result = donations_of(text, cache, {1: 0}, "cpu --iree-opt-data-tiling=false")
+    result = donations_of(text, directory, {1: 0}, "cpu --iree-opt-data-tiling=false")
     assert result.donations == {"f": {}}
     assert "reads other elements than it overwrites" in str(result.report.dropped[0])
 
 
-def test_one_slice_is_updated_in_place(cache):
+def test_one_slice_is_updated_in_place(directory):
     body = """
       %0 = tensor.insert_slice %row into %x[3, 0] [1, 64] [1, 1] : tensor<1x64xf32> into tensor<16x64xf32>
       return %0 : tensor<16x64xf32>"""
     arguments = "%x: tensor<16x64xf32> DONATED, %row: tensor<1x64xf32>"
-    result = donations_of(one_function(body, arguments, "tensor<16x64xf32>"), cache, {0: 0})
+    result = donations_of(one_function(body, arguments, "tensor<16x64xf32>"), directory, {0: 0})
     assert result.donations == {"f": {0: 0}}
 
 
-def test_a_normalisation_is_not_in_place(cache):
+def test_a_normalisation_is_not_in_place(directory):
     """Every element of the result needs all elements of the argument."""
     body = """
       %zero = arith.constant 0.0 : f32
@@ -290,11 +289,11 @@ def test_a_normalisation_is_not_in_place(cache):
         iterator_types = ["parallel"]} ins(%x, %sum : tensor<512xf32>, tensor<f32>) outs(%e : tensor<512xf32>) {
         ^bb0(%a: f32, %b: f32, %c: f32): %s = arith.divf %a, %b : f32 linalg.yield %s : f32 } -> tensor<512xf32>
       return %0 : tensor<512xf32>"""
-    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), cache, {0: 0})
+    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), directory, {0: 0})
     assert result.donations == {"f": {}}
 
 
-def test_a_gather_is_not_in_place(cache):
+def test_a_gather_is_not_in_place(directory):
     body = """
       %c511 = arith.constant 511 : index
       %e = tensor.empty() : tensor<512xf32>
@@ -305,11 +304,11 @@ def test_a_gather_is_not_in_place(cache):
           %v = tensor.extract %x[%j] : tensor<512xf32>
           linalg.yield %v : f32 } -> tensor<512xf32>
       return %0 : tensor<512xf32>"""
-    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), cache, {0: 0})
+    result = donations_of(one_function(body, "%x: tensor<512xf32> DONATED", "tensor<512xf32>"), directory, {0: 0})
     assert result.donations == {"f": {}}
 
 
-def test_a_loop_is_not_in_place(cache):
+def test_a_loop_is_not_in_place(directory):
     body = """
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
@@ -323,19 +322,11 @@ def test_a_loop_is_not_in_place(cache):
         scf.yield %m : tensor<64x64xf32>
       }
       return %0 : tensor<64x64xf32>"""
-    result = donations_of(one_function(body, "%x: tensor<64x64xf32> DONATED", "tensor<64x64xf32>"), cache, {0: 0})
+    result = donations_of(one_function(body, "%x: tensor<64x64xf32> DONATED", "tensor<64x64xf32>"), directory, {0: 0})
     assert result.donations == {"f": {}}
 
 
 ADD = one_function("  %0 = arith.addf %x, %x : tensor<8xf32>\n  return %0 : tensor<8xf32>")
-
-
-def test_the_second_compilation_comes_from_the_cache(cache):
-    first = compile_module(lambda kept: ADD, cache=cache)
-    second = compile_module(lambda kept: ADD, cache=cache)
-    assert not first.report.cached
-    assert second.report.cached
-    assert second.vmfb == first.vmfb
 
 
 def test_a_cached_report_keeps_its_reasons(compiled):
@@ -344,13 +335,6 @@ def test_a_cached_report_keeps_its_reasons(compiled):
     assert again.report.dropped == compiled.report.dropped
     with pytest.raises(ArtifactError, match="not a compiled module"):
         Compiled.from_bytes(b"{}\n")
-
-
-def test_an_unreadable_cache_entry_is_compiled_again(tmp_path, monkeypatch, caplog):
-    cache = Cache(tmp_path)
-    monkeypatch.setattr(Cache, "get", lambda self, key: b"nonsense")
-    assert not compile_module(lambda kept: ADD, cache=cache).report.cached
-    assert "unreadable cache entry" in caplog.text
 
 
 def test_the_schedule_can_be_read():
@@ -387,13 +371,13 @@ def reproducer_of(error):
     return directory
 
 
-def test_a_refused_program_names_the_users_line(cache, capfd):
+def test_a_refused_program_names_the_users_line(directory, capfd):
     frames = f'callsite("{iree_compiler.__file__}":1:1 at "/home/me/train.py":7:3)'
     bad = one_function(
         f'  %0 = "util.nope"(%x) : (tensor<8xf32>) -> tensor<8xf32> loc({frames})\n  return %0 : tensor<8xf32>'
     )
     with pytest.raises(CompileError, match="unregistered operation 'util\\.nope'") as error:
-        compile_module(lambda kept: bad, cache=cache)
+        compile_module(lambda kept: bad, reproducers=directory)
     assert error.value.location == "/home/me/train.py:7"
     assert "(at /home/me/train.py:7)" in str(error.value)
     directory = reproducer_of(error)
@@ -401,25 +385,25 @@ def test_a_refused_program_names_the_users_line(cache, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_refused_flag(cache):
+def test_a_refused_flag(directory):
     with pytest.raises(CompileError, match="option not found: iree-nope"):
-        compile_module(lambda kept: ADD, target="cpu --iree-nope", cache=cache)
+        compile_module(lambda kept: ADD, target="cpu --iree-nope", reproducers=directory)
 
 
 # IREE 3.13 crashes on operations that it does not know in dialects that it does not know.
 CRASH = one_function('  %0 = "foo.bar"(%x) : (tensor<8xf32>) -> tensor<8xf32>\n  return %0 : tensor<8xf32>')
 
 
-def test_a_crash_of_the_compiler_is_an_error(cache, capfd, caplog):
+def test_a_crash_of_the_compiler_is_an_error(directory, capfd, caplog):
     with pytest.raises(CompileError, match="the compiler crashed \\(SIGSEGV\\)") as error:
-        compile_module(lambda kept: CRASH, cache=cache)
+        compile_module(lambda kept: CRASH, reproducers=directory)
     reproducer_of(error)
     assert capfd.readouterr() == ("", "")
     assert caplog.text.count("does not compile for cpu:host") == 3
-    assert compile_module(lambda kept: ADD + " ", cache=cache).vmfb  # the next program is not affected
+    assert compile_module(lambda kept: ADD + " ", reproducers=directory).vmfb  # the next program is not affected
 
 
-def test_a_graph_that_is_too_much_for_data_tiling(cache, caplog):
+def test_a_graph_that_is_too_much_for_data_tiling(directory, caplog):
     """A contraction with two M dimensions: IREE's packing refuses it."""
     body = """
       %zero = arith.constant 0.0 : f32
@@ -432,24 +416,23 @@ def test_a_graph_that_is_too_much_for_data_tiling(cache, caplog):
         linalg.yield %s : f32 } -> tensor<8x128x768xf32>
       return %0 : tensor<8x128x768xf32>"""
     text = one_function(body, "%x: tensor<8x128x192xf32>, %w: tensor<768x192xf32>", "tensor<8x128x768xf32>")
-    result = compile_module(lambda kept: text, cache=cache)
+    result = compile_module(lambda kept: text, reproducers=directory)
     assert result.report.fallback == bool(caplog.records)
 
 
 def test_a_fallback_is_reported(tmp_path, monkeypatch, caplog):
     good = iree_compiler._ATTEMPTS["cpu"][-1]
     monkeypatch.setitem(iree_compiler._ATTEMPTS, "cpu", (("--iree-llvmcpu-target-cpu=nonsense",), good))
-    result = compile_module(lambda kept: ADD, cache=Cache(tmp_path))
+    result = compile_module(lambda kept: ADD, reproducers=tmp_path)
     assert result.report.fallback
     assert result.report.flags[-1] == "--iree-opt-level=O0"
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
 
 
 def test_old_reproducers_go(tmp_path):
-    cache = Cache(tmp_path)
     for i in range(iree_compiler._MAX_REPRODUCERS + 3):
         with pytest.raises(CompileError):
-            compile_module(lambda kept, i=i: f"nonsense {i}", cache=cache)
+            compile_module(lambda kept, i=i: f"nonsense {i}", reproducers=tmp_path)
     assert len(list((tmp_path / "crashes").iterdir())) == iree_compiler._MAX_REPRODUCERS
 
 
@@ -466,7 +449,7 @@ def test_without_a_cache_reproducers_go_to_the_temporary_directory(tmp_path, mon
 def test_nowhere_to_write_a_reproducer(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    reproducer = iree_compiler._Reproducer.write(tmp_path / "file", "key", "text", ())
+    reproducer = iree_compiler._Reproducer.write(tmp_path / "file", "text", ())
     assert reproducer.directory is None
     reproducer.record("text", (), None)
     reproducer.remove()
@@ -489,14 +472,14 @@ def test_the_worker_survives_a_fork_and_ends_with_its_owner():
     worker.close()
 
 
-def test_an_interrupted_compilation_leaves_no_answer_behind(monkeypatch, cache):
+def test_an_interrupted_compilation_leaves_no_answer_behind(monkeypatch, directory):
     worker = iree_compiler._worker
     with monkeypatch.context() as patch:
         patch.setattr("pickle.load", lambda stream: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            compile_module(lambda kept: ADD + "  ", cache=cache)
+            compile_module(lambda kept: ADD + "  ", reproducers=directory)
     assert worker._process is None
-    assert compile_module(lambda kept: ADD + "  ", cache=cache).vmfb
+    assert compile_module(lambda kept: ADD + "  ", reproducers=directory).vmfb
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
@@ -507,7 +490,7 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(python))
         with pytest.raises(CompileError, match="ended with status 3: ImportError: broken installation"):
-            compile_module(lambda kept: ADD + "   ", cache=Cache(tmp_path))
+            compile_module(lambda kept: ADD + "   ", reproducers=tmp_path)
 
 
 def test_a_missing_compiler(monkeypatch):
@@ -518,11 +501,11 @@ def test_a_missing_compiler(monkeypatch):
             compile_module(lambda kept: ADD)
 
 
-def test_threads_compile_one_after_the_other(cache):
+def test_threads_compile_one_after_the_other(directory):
     results = {}
 
     def work(i):
-        results[i] = compile_module(lambda kept: ADD + "\n" * (i + 5), cache=cache).vmfb
+        results[i] = compile_module(lambda kept: ADD + "\n" * (i + 5), reproducers=directory).vmfb
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
     for thread in threads:

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from volta_mlir import runtime
-from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, DeviceError, DonatedError, DTypeError, ShapeError
 from volta_mlir.iree_compiler import compile_module
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
@@ -101,7 +100,7 @@ def text(kept):
 
 @pytest.fixture(scope="session")
 def vmfb(tmp_path_factory):
-    compiled = compile_module(text, {"step": {0: 0}}, cache=Cache(tmp_path_factory.mktemp("cache")))
+    compiled = compile_module(text, {"step": {0: 0}}, reproducers=tmp_path_factory.mktemp("reproducers"))
     assert compiled.donations == {"step": {0: 0}}
     return compiled.vmfb
 
@@ -490,7 +489,7 @@ def test_a_long_signature(tmp_path):
     assert len(text) > 100_000
     source = 'func.func @f(%x: tensor<f32>) -> tensor<f32> attributes {iree.reflection = {volta.signature = "'
     source += text.replace("\\", "\\\\").replace('"', "\\22") + '"}} { return %x : tensor<f32> }'
-    vmfb = compile_module(lambda kept: source, cache=Cache(tmp_path)).vmfb
+    vmfb = compile_module(lambda kept: source, reproducers=tmp_path).vmfb
     assert [s.path for s in load(vmfb).signature.functions["f"].args.leaves()] == names
 
 
@@ -520,7 +519,7 @@ def test_a_missing_file(tmp_path):
 
 def test_a_module_for_another_device(tmp_path):
     source = text({}).split("func.func @step")[0]
-    vmfb = compile_module(lambda kept: source, target="vulkan", cache=Cache(tmp_path)).vmfb
+    vmfb = compile_module(lambda kept: source, target="vulkan", reproducers=tmp_path).vmfb
     with pytest.raises(DeviceError, match=r"does not run on cpu:0: .*compiled for another kind of device"):
         load(vmfb)
 

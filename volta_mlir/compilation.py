@@ -14,23 +14,25 @@ import hashlib
 import inspect
 import logging
 import os
-import warnings
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
+
+import numpy as np
 
 from volta_mlir import __version__
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
-from volta_mlir.calls import Static, Structure, TracedCall, as_argument, flatten_tree, leaf_names, trace_call
+from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import AliasError, ArtifactError, TraceError
-from volta_mlir.mlir import PACKAGE, context, func, function_named, ir
+from volta_mlir.errors import ArtifactError, TraceError, warn
+from volta_mlir.mlir import PACKAGE, context, function_named, ir
 from volta_mlir.progress import working
 from volta_mlir.runtime.buffer import DeviceBuffer
-from volta_mlir.runtime.device import Device, device as find_device
+from volta_mlir.runtime.device import Device
+from volta_mlir.runtime.device import device as find_device
 from volta_mlir.runtime.module import LoadedModule
 from volta_mlir.runtime.signature import ATTRIBUTE, FunctionSignature, Signature, Tree, leaf, to_json
 from volta_mlir.tensor import Tensor
@@ -74,8 +76,9 @@ def jit(
 
     Args:
         function: takes and returns pytrees of tensors (and Modules). Its Python code runs when it is traced, not when
-            the compiled program is called.
-        static: names of arguments that are ordinary Python values (hashable); a new value traces again.
+            the compiled program is called. The object of a bound method, or a Module itself, is an argument like any
+            other.
+        static: names of arguments that are ordinary Python values, compared by type and value; a new one traces again.
         donate: names of arguments whose buffers the results may take over, such as the model and the optimizer's
             state of a training step. A donated tensor can't be used after the call.
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
@@ -83,7 +86,7 @@ def jit(
             trace, which leaf of the arguments changed.
 
     Returns:
-        A :class:`Jitted` with the function's signature; usable as a decorator too.
+        A :class:`Jitted` with the function's signature; usable as a decorator too, also of methods.
 
     Example:
         >>> import volta_mlir as volta
@@ -95,7 +98,14 @@ def jit(
     """
     if function is None:
         return functools.partial(jit, static=static, donate=donate, device=device, options=options)
-    return Jitted(function, static=static, donate=donate, device=device, options=options)
+    # What an object holds may change between calls, which a captured object would hide.
+    instance = getattr(function, "__self__", None) if inspect.ismethod(function) else None
+    if hasattr(function, "is_trainable"):  # a Module
+        instance, function = function, type(function).forward
+    jitted = Jitted(
+        getattr(function, "__func__", function), static=static, donate=donate, device=device, options=options
+    )
+    return jitted.__get__(instance)
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -114,7 +124,7 @@ class Jitted:
         device: str | Device | None,
         options: Mapping[str, Any] | None,
     ) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.function = function
         self.signature = inspect.signature(function)
         self.static, self.donate = _names(static), _names(donate)
@@ -139,23 +149,29 @@ class Jitted:
         return find_device(self._device_name)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else BoundJitted(self, instance)
+
+    def __reduce__(self) -> Any:
+        """Like a function by its name where that leads here; otherwise a copy that has compiled nothing yet."""
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is self:
+            return self.__qualname__
+        settings = {"static": self.static, "donate": self.donate, "device": self._device_name, "options": self.options}
+        return functools.partial(Jitted, self.function, **settings), ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracing.current() is not None:
             return self.function(*args, **kwargs)  # inside another trace it is a part of that program
         args, kwargs = self._normalize(args, kwargs)
         tensors, structure = flatten_tree((args, kwargs))
-        arguments = [t if isinstance(t, Tensor) else as_argument(t) for t in tensors]
+        arguments = [t if isinstance(t, Tensor) else borrowed(t) for t in tensors]
         key = (structure, tuple([t.spec for t in arguments]))
-        try:
-            entry = self._entries.get(key)
-        except TypeError as error:
-            raise TraceError(
-                f"a static argument, or a static attribute of a module, is not hashable: {error}",
-            ) from None
+        entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._specialize(args, kwargs, structure, key)
+            self._explain(key)
+            entry = self._entries[key] = Lowered(self, args, kwargs).compile().executable
         return entry(arguments, (args, kwargs))
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
@@ -164,8 +180,7 @@ class Jitted:
         Raises:
             TraceError, ShapeError, DTypeError: the function can't be traced; the error names the user's line.
         """
-        args, kwargs = self._normalize(args, kwargs)
-        return Lowered(self, args, kwargs)
+        return Lowered(self, *self._normalize(args, kwargs))
 
     def _normalize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Keyword arguments at their positions, and static ones marked."""
@@ -173,50 +188,83 @@ class Jitted:
             return args, kwargs
         bound = self.signature.bind(*args, **kwargs)
         if self.static:
-            for name in self.static:
-                if name in bound.arguments:
-                    bound.arguments[name] = Static(bound.arguments[name])
+            for name, value in bound.arguments.items():
+                kind = self.signature.parameters[name].kind
+                if kind is inspect.Parameter.VAR_KEYWORD:
+                    value = {k: _static(k, v) if {k, name} & set(self.static) else v for k, v in value.items()}
+                elif name in self.static:
+                    is_tuple = kind is inspect.Parameter.VAR_POSITIONAL
+                    value = tuple(_static(name, v) for v in value) if is_tuple else _static(name, value)
+                bound.arguments[name] = value
         return bound.args, bound.kwargs
 
-    def _unmarked(self, *args: Any, **kwargs: Any) -> Any:
-        def value(x: Any) -> Any:
-            return x.value if isinstance(x, Static) else x
-
-        return self.function(*map(value, args), **{k: value(v) for k, v in kwargs.items()})
-
-    def _specialize(self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Structure, key: Any) -> Executable:
-        self._explain(key)
-        return Lowered(self, args, kwargs).compile().executable
+    def argument_name(self, group: int, first: Any, *rest: Any) -> tuple[str, str]:
+        """The dotted name of what is at this place in ``(args, kwargs)``, and the name of its parameter."""
+        parameters = list(self.signature.parameters.values())
+        if group == 0:
+            rest_of = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), len(parameters))
+            parameter = parameters[min(first, rest_of)].name
+            name = parameter if first < rest_of else f"{parameter}{first - rest_of}"
+        else:
+            name = parameter = first
+            if first not in self.signature.parameters:
+                parameter = next(p.name for p in parameters if p.kind is p.VAR_KEYWORD)
+        return ".".join(map(str, (name, *rest))), parameter
 
     def _explain(self, key: Any) -> None:
+        """Says why a function is traced again, where that is asked for or happens often."""
         count = len(self._entries)
         if not count:
             return
         name = getattr(self.function, "__name__", "function")
-        reason = _difference(next(reversed(self._entries)), key)
+        reason = self._difference(next(reversed(self._entries)), key)
         if self.options.get("explain_retrace"):
             log.warning("%s is traced again (%d times so far): %s", name, count, reason)
         if count == RETRACE_WARNING:
-            warnings.warn(
-                f"{name} was traced {count} times, each costs a compilation; last time {reason}. Keep shapes fixed (pad"
-                " the last batch), or pass Python numbers that change as tensors",
-                stacklevel=3,
+            warn(
+                f"{name} was traced {count} times, and each costs a compilation; last time {reason}. Keep shapes fixed"
+                " (pad the last batch), and pass numbers that change as tensors, not as static arguments"
             )
 
+    def _difference(self, old: Any, new: Any) -> str:
+        """Which leaf of the arguments changed between two keys."""
+        (old_structure, old_specs), (new_structure, new_specs) = old, new
+        if old_structure.treedef != new_structure.treedef:
+            return f"the structure of the arguments changed from {old_structure.treedef} to {new_structure.treedef}"
+        accessors = new_structure.treedef.accessors()
+        for accessor, before, after in zip(accessors, old_structure.slots, new_structure.slots, strict=True):
+            if isinstance(before, int) and isinstance(after, int):
+                before, after = old_specs[before], new_specs[after]
+            if before != after:
+                return f"argument {self.argument_name(*accessor.path)[0]} changed from {before} to {after}"
+        return "tensors are shared between arguments in another way"
 
-def _difference(old: tuple[Structure, tuple[TensorSpec, ...]], new: tuple[Structure, tuple[TensorSpec, ...]]) -> str:
-    """Which leaf of the arguments changed between two signatures."""
-    (old_structure, old_specs), (new_structure, new_specs) = old, new
-    if old_structure.treedef != new_structure.treedef:
-        return f"the structure of the arguments changed from {old_structure.treedef} to {new_structure.treedef}"
-    names = [trees.path_name(a) for a in new_structure.treedef.accessors()]
-    for name, before, after in zip(names, old_structure.slots, new_structure.slots, strict=True):
-        if isinstance(before, int) and isinstance(after, int):
-            if old_specs[before] != new_specs[after]:
-                return f"argument {name[2:]} changed from {old_specs[before]} to {new_specs[after]}"
-        elif before != after:
-            return f"argument {name[2:]} changed from {before} to {after}"
-    return "tensors are shared between arguments in another way"
+
+def _static(name: str, value: Any) -> Static:
+    """A static argument, marked."""
+    if any(isinstance(leaf, Tensor | np.ndarray | TensorSpec) for leaf in trees.leaves(value)):
+        raise TraceError(f"static argument {name!r} is or holds a tensor; static arguments are Python values")
+    try:
+        return Static(value)
+    except TypeError as error:
+        raise TraceError(
+            f"static argument {name!r} is a {type(value).__name__}, which can't be compared by value: {error}"
+        ) from None
+
+
+class BoundJitted:
+    """A jitted function as a method: the object is its first argument."""
+
+    def __init__(self, jitted: Jitted, instance: Any) -> None:
+        functools.update_wrapper(self, jitted.function, updated=())
+        self._jitted, self._instance = jitted, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._jitted(self._instance, *args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """See :meth:`Jitted.lower`."""
+        return self._jitted.lower(self._instance, *args, **kwargs)
 
 
 # -- ahead of time -------------------------------------------------------------------------------------------------
@@ -230,34 +278,43 @@ class Lowered:
         self.name = _symbol(jitted.function)
         with context(), ir.Location.unknown():
             self.module = ir.Module.create()
-            self.traced = trace_call(self.module, self.name, jitted._unmarked, args, kwargs, private=False)
-            self.argument_names = _argument_names(jitted, (args, kwargs), self.traced)
+            self.traced = trace_call(self.module, self.name, jitted.function, args, kwargs, private=False)
+            self.argument_names, self.donated = self._name_arguments((args, kwargs))
             self.result_names = _result_names(self.traced)
             self._annotate()
 
+    def _name_arguments(self, tree: Any) -> tuple[list[str], list[bool]]:
+        """For each distinct tensor of the arguments its first dotted name, and whether it is donated."""
+        names: dict[int, str] = {}
+        donated: set[int] = set()
+        for accessor, slot in zip(trees.accessors(tree), self.traced.arguments.slots, strict=True):
+            if isinstance(slot, int):
+                name, parameter = self.jitted.argument_name(*accessor.path)
+                names.setdefault(slot, name)
+                if {parameter, name.partition(".")[0]} & set(self.jitted.donate):
+                    donated.add(slot)
+        return [names[i] for i in range(len(names))], [i in donated for i in range(len(names))]
+
     def _annotate(self) -> None:
         """Names and donations as argument and result attributes."""
-        donated = set(self.jitted.donate)
         arguments = []
-        for name in self.argument_names:
+        for name, is_donated in zip(self.argument_names, self.donated, strict=True):
             attributes = {"volta.name": ir.StringAttr.get(name)}
-            if name.partition(".")[0] in donated:
+            if is_donated:
                 attributes["volta.donated"] = ir.UnitAttr.get()
             arguments.append(ir.DictAttr.get(attributes))
-        arguments += [
-            ir.DictAttr.get({"volta.name": ir.StringAttr.get(f"captured.{i}")}) for i in range(len(self.traced.captures))
-        ]
+        captured = range(len(self.traced.captures))
+        arguments += [ir.DictAttr.get({"volta.name": ir.StringAttr.get(f"captured.{i}")}) for i in captured]
+        results = [ir.DictAttr.get({"volta.name": ir.StringAttr.get(name)}) for name in self.result_names]
         function = self.traced.trace.function
         function.attributes["arg_attrs"] = ir.ArrayAttr.get(arguments)
-        function.attributes["res_attrs"] = ir.ArrayAttr.get(
-            [ir.DictAttr.get({"volta.name": ir.StringAttr.get(n)}) for n in self.result_names]
-        )
+        function.attributes["res_attrs"] = ir.ArrayAttr.get(results)
 
     def as_text(self, stage: str = "volta", *, debug_info: bool = False) -> str:
         """The module as MLIR text.
 
         Args:
-            stage: ``"volta"`` as traced, ``"linalg"`` as handed to IREE, or the name of a pass of the pipeline: after it.
+            stage: ``"volta"`` as traced, ``"linalg"`` as handed to IREE, or the name of a pass: what it leaves behind.
             debug_info: with the locations of the user's lines.
         """
         module = self._at(stage)
@@ -301,32 +358,9 @@ def _symbol(function: Callable[..., Any]) -> str:
     return name if name.isidentifier() else "main"
 
 
-def _argument_names(jitted: Jitted, tree: Any, traced: TracedCall) -> list[str]:
-    """Dotted names beginning with the parameter's: ``model.layers.0.weight``."""
-    positional = _parameter_names(jitted, len(tree[0]))
-    names = []
-    for name in leaf_names(tree, traced.arguments):
-        group, _, rest = name.partition(".")
-        if group == "0":
-            number, dot, rest = rest.partition(".")
-            rest = positional[int(number)] + dot + rest
-        names.append(rest)
-    return names
-
-
-def _parameter_names(jitted: Jitted, count: int) -> list[str]:
-    names = []
-    for parameter in jitted.signature.parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [f"{parameter.name}{i}" for i in range(count - len(names))]
-        elif parameter.kind is not parameter.KEYWORD_ONLY:
-            names.append(parameter.name)
-    return names
-
-
 def _result_names(traced: TracedCall) -> list[str]:
-    tree = traced.results.unflatten([i for i in range(len(traced.result_specs))])
-    names = [f"result.{n}" if n.isdigit() or not n else n for n in leaf_names(tree, traced.results)]
+    tree = traced.results.unflatten(range(len(traced.result_specs)))
+    names = [f"result.{n}".rstrip(".") if n.isdigit() or not n else n for n in leaf_names(tree, traced.results)]
     for write in traced.writes:
         names.append(f"buffer.{trees.path_name(write.accessor[2:]) if write.accessor is not None else write.name}")
     return names
@@ -345,80 +379,92 @@ class Compiled:
 
         self.lowered = lowered
         jitted = lowered.jitted
-        self.device = jitted.device if target is None else find_device(target.partition(":")[0])
+        self._device_kind = None if target is None else target.partition(":")[0]
         flags = " ".join(jitted.options.get("flags", ()))
-        self.target = iree_compiler.Target.parse(f"{target or self.device.kind} {flags}")
+        self.target = iree_compiler.Target.parse(f"{target or jitted.device.kind} {flags}")
         cache = Cache()
-        # The volta text decides everything below it, given the versions: a hit skips every pass.
-        key = Cache.key("jit", lowered.as_text(), self.target.fingerprint(), _code_fingerprint())
+        # The volta text and the trees around it decide everything below, given the versions: a hit skips every pass.
+        signature = to_json(self._signature({}, {}), lowered.name)
+        key = Cache.key("jit", lowered.as_text(), signature, self.target.fingerprint(), _code_fingerprint())
         artifact = _read_cached(cache, key)
         if artifact is None:
             with working(f"compiling {lowered.name} for {self.target.kind}"):
-                artifact = iree_compiler.compile_module(self._emit, self._donations(), self.target, cache=cache)
+                donations = {lowered.name: self._wanted_pairs}
+                artifact = iree_compiler.compile_module(self._emit, donations, self.target, reproducers=cache.directory)
             cache.put(key, artifact.to_bytes())
         self.vmfb = artifact.vmfb
         self.report = artifact.report
-        self.executable = Executable(lowered.traced, self.vmfb, lowered.name, self.device)
+        self._warn_of_lost_donations(artifact)
 
     @functools.cached_property
     def _linalg(self) -> Any:
         return self.lowered._at("linalg")
 
-    def _donations(self) -> dict[str, dict[int, int]]:
+    @functools.cached_property
+    def _wanted_pairs(self) -> dict[int, int]:
+        """Which result may take the buffer of which donated argument, before it is known what is safe."""
         from volta_mlir.passes.alias import donations
 
-        pairs = donations(function_named(self._linalg, self.lowered.name))
-        lost = [n for i, n in enumerate(self.lowered.argument_names) if i not in pairs and self._is_donated(n)]
-        if lost:
-            warnings.warn(f"no result can take the buffers of the donated {', '.join(lost)}: none has their shape", stacklevel=2)
-        return {self.lowered.name: pairs}
+        return donations(function_named(self._linalg, self.lowered.name))
 
-    def _is_donated(self, name: str) -> bool:
-        return name.partition(".")[0] in self.lowered.jitted.donate
+    def _warn_of_lost_donations(self, artifact: Any) -> None:
+        used = {*artifact.donations.get(self.lowered.name, {}), *(d.argument for d in artifact.report.dropped)}
+        lowered = self.lowered
+        lost = [n for i, n in enumerate(lowered.argument_names) if lowered.donated[i] and i not in used]
+        if lost:
+            names = ", ".join(lost)
+            warn(f"{lowered.name}: no result can take the buffers of the donated {names}: none has their shape")
 
     def _emit(self, donations: Mapping[str, Mapping[int, int]]) -> str:
         """The linalg text with these donations and the signature that describes them."""
         from volta_mlir.passes.alias import set_donations
 
         with context(), ir.Location.unknown():
+            wanted, kept = self._wanted_pairs, dict(donations.get(self.lowered.name, {}))
             function = function_named(self._linalg, self.lowered.name)
-            pairs = dict(donations.get(self.lowered.name, {}))
-            set_donations(function, pairs)
-            signature = self._signature(pairs)
-            reflection = {ATTRIBUTE: ir.StringAttr.get(to_json(signature, self.lowered.name))}
+            set_donations(function, kept)
+            reflection = {ATTRIBUTE: ir.StringAttr.get(to_json(self._signature(wanted, kept), self.lowered.name))}
             function.attributes["iree.reflection"] = ir.DictAttr.get(reflection)
             return self._linalg.operation.get_asm(print_generic_op_form=True, enable_debug_info=True)
 
-    def _signature(self, pairs: Mapping[int, int]) -> Signature:
+    def _signature(self, wanted: Mapping[int, int], kept: Mapping[int, int]) -> Signature:
+        """What the artifact says of itself; ``kept`` are those of the ``wanted`` donations that are in place."""
         lowered, traced = self.lowered, self.lowered.traced
         specs = [tracing.spec_of(t) for t in traced.trace.function.type.inputs]
-        wanted = self._wanted_pairs()
         leaves = [
-            leaf(name, specs[i].shape, specs[i].dtype.name, wanted.get(i), in_place=i in pairs)
+            leaf(name, specs[i].shape, specs[i].dtype.name, wanted.get(i), in_place=i in kept)
             for i, name in enumerate(lowered.argument_names)
         ]
         args, kwargs = _with_leaves(traced.arguments, leaves)
-        names = (*_parameter_names(lowered.jitted, len(args))[: len(args)], *sorted(kwargs))
+        names = (*(lowered.jitted.argument_name(0, i)[0] for i in range(len(args))), *sorted(kwargs))
         tree = _describe((*args, *(kwargs[name] for name in sorted(kwargs))))
         captured = tuple(leaf(f"captured.{i}", t.shape, t.dtype.name) for i, t in enumerate(traced.captures))
         if captured:
-            tree, names = Tree("tuple", children=(*tree.children, Tree("tuple", children=captured))), (*names, "captured")
-        results = [leaf(n, s.shape, s.dtype.name) for n, s in zip(lowered.result_names, traced.result_specs, strict=True)]
+            tree = Tree("tuple", children=(*tree.children, Tree("tuple", children=captured)))
+            names = (*names, "captured")
+        named_specs = zip(lowered.result_names, traced.result_specs, strict=True)
+        results = [leaf(name, spec.shape, spec.dtype.name) for name, spec in named_specs]
         count = len(results) - len(traced.writes)
         result_tree = _describe(_with_leaves(traced.results, results[:count]))
         if traced.writes:
             result_tree = Tree("tuple", children=(result_tree, Tree("tuple", children=tuple(results[count:]))))
         return Signature({lowered.name: FunctionSignature(tree, result_tree, names)}, __version__)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - a Compiled lives as long as its executable
-    def _wanted_pairs(self) -> dict[int, int]:
-        return self._donations()[self.lowered.name]
+    @functools.cached_property
+    def executable(self) -> Executable:
+        """The function on its device.
+
+        Raises:
+            DeviceError: there is no device of the kind that it was compiled for.
+        """
+        device = find_device(self._device_kind) if self._device_kind else self.lowered.jitted.device
+        return Executable(self.lowered.traced, self.vmfb, self.lowered.name, device)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function with arguments of the signature that it was lowered for."""
         args, kwargs = self.lowered.jitted._normalize(args, kwargs)
         tensors, structure = flatten_tree((args, kwargs))
-        arguments = [as_argument(t) for t in tensors]
+        arguments = list(map(borrowed, tensors))
         self.executable.check(arguments, structure, self.lowered.argument_names)
         return self.executable(arguments, (args, kwargs))
 
@@ -459,7 +505,8 @@ def _describe(tree: Any) -> Tree:
     if isinstance(tree, Tree):
         return tree
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return Tree("namedtuple", children=tuple(map(_describe, tree)), keys=tuple(tree._fields), name=type(tree).__name__)
+        children = tuple(map(_describe, tree))
+        return Tree("namedtuple", children=children, keys=tuple(tree._fields), name=type(tree).__name__)
     if isinstance(tree, list | tuple):
         return Tree("list" if isinstance(tree, list) else "tuple", children=tuple(map(_describe, tree)))
     if isinstance(tree, dict):
@@ -554,6 +601,4 @@ class Executable:
             )
         for argument, spec, name in zip(arguments, self._argument_specs, names, strict=False):
             if argument.spec != spec:
-                raise TraceError(
-                    f"compiled for {name}: {spec}, called with {argument.spec}"
-                )
+                raise TraceError(f"compiled for {name}: {spec}, called with {argument.spec}")

@@ -6,9 +6,16 @@ Every message says what was given, what was expected and the way out. ``location
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from volta_mlir.frames import user_location
+
+
+def warn(message: str) -> None:
+    """Gives a warning that points at the user's line."""
+    file, _, line = (user_location() or "unknown:0").rpartition(":")
+    warnings.warn_explicit(message, UserWarning, file, int(line))
 
 
 class VoltaError(Exception):

@@ -202,7 +202,7 @@ def compile_module(
     donations: Donations | None = None,
     target: Target | str = "cpu",
     *,
-    cache: Cache | None = None,
+    reproducers: Path | None = None,
 ) -> Compiled:
     """Compiles a module, keeping each donation that is safe to carry out in place.
 
@@ -211,28 +211,20 @@ def compile_module(
             donated argument carries ``{iree.abi.output = N : index}``. Called again with fewer if some are unsafe.
         donations: for each function, argument index to result index.
         target: see ``Target.parse``.
-        cache: where compiled modules and reproducers are kept; by default the user's cache directory.
+        reproducers: the directory that reproducers of failures go to; by default the user's cache directory.
 
     Raises:
         CompileError: IREE refused the program, whatever the optimisations. The error names a reproducer.
     """
     target = Target.parse(target)
-    cache = Cache() if cache is None else cache
+    compiler_version()  # raises where there is no compiler
     kept = {f: dict(pairs) for f, pairs in (donations or {}).items() if pairs}
     text = emit(kept)
-    key = Cache.key("module", target.fingerprint(), json.dumps(kept, sort_keys=True), text)
-    if (data := cache.get(key)) is not None:
-        try:
-            return Compiled.from_bytes(data)
-        except ArtifactError:
-            log.warning("ignoring an unreadable cache entry: %s", key)
-
-    reproducer = _Reproducer.write(cache.directory, key, text, target.flags())
+    reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags())
     compiled = _compile_somehow(emit, text, kept, target, reproducer)
     reproducer.remove()
     for dropped in compiled.report.dropped:
         log.info("donation is not in place: %s", dropped)
-    cache.put(key, compiled.to_bytes())
     return compiled
 
 
@@ -437,11 +429,11 @@ class _Reproducer:
     directory: Path | None
 
     @classmethod
-    def write(cls, cache_directory: Path | None, key: str, text: str, flags: tuple[str, ...]) -> _Reproducer:
-        """Writes to ``crashes`` in the cache directory, or in the temporary directory where that is not writable."""
+    def write(cls, parent: Path | None, text: str, flags: tuple[str, ...]) -> _Reproducer:
+        """Writes to ``crashes`` in the given directory, or in the temporary one where that is not writable."""
         fallback = Path(tempfile.gettempdir()) / f"volta-{os.getuid()}"
-        for root in filter(None, (cache_directory, fallback)):
-            directory = root / "crashes" / f"{key[:16]}-{os.getpid()}"
+        for root in filter(None, (parent, fallback)):
+            directory = root / "crashes" / f"{Cache.key(text, *flags)[:16]}-{os.getpid()}"
             try:
                 directory.mkdir(parents=True, exist_ok=True)
                 reproducer = cls(directory)
