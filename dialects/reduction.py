@@ -9,7 +9,7 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import OPS, Op, Operand, Result, require
-from volta_mlir.dtypes import INDEX, bool_, float32, is_float
+from volta_mlir.dtypes import INDEX, SIGNED, bool_, float32, is_float, is_integer
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, spec_of, tensor
 
@@ -47,6 +47,23 @@ ALL = Fold("and", lambda dtype: True)
 def accumulator(dtype):
     """The dtype in which values of ``dtype`` are folded: float32 for half precision."""
     return float32 if is_float(dtype) and dtype.itemsize == 2 else dtype
+
+
+def reduction_accumulator(fold, dtype):
+    """:func:`accumulator`, but unsigned for the extrema of signed integers.
+
+    IREE 3.13 takes 0 and -1 for the identities of signed maximum and minimum where it reduces a row with several
+    threads of a GPU: they are those of the unsigned ones.
+    """
+    return np.dtype(f"u{dtype}") if fold in (MAX, MIN) and dtype in SIGNED else accumulator(dtype)
+
+
+def recode(b, x, source, target):
+    """A scalar converted between a dtype and its accumulator; between integers of the same width in the same order."""
+    if is_integer(source) and source != target:
+        signed = np.dtype(f"int{8 * source.itemsize}")
+        return arith.xori(x, b.scalar(np.iinfo(signed).min, signed))
+    return b.convert(x, source, target)
 
 
 def exact(x):
@@ -95,7 +112,7 @@ class Reduce(Op):
     @classmethod
     def lower(cls, b, op, x):
         source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
-        wide = accumulator(source.dtype)
+        wide = reduction_accumulator(cls.fold, source.dtype)
         # One loop for each run of adjacent axes, and one run at a time: IREE 3.13 refuses or crashes on sums over
         # several loops of a product with a broadcast factor, and runs others slower.
         for first, count in reversed(runs(op.axes)):
@@ -105,7 +122,7 @@ class Reduce(Op):
             x, source = cls._fold_axis(b, x, source.with_shape((*shape[:first], *shape[first + count :])), wide, first)
         if source.dtype == out.dtype:
             return x
-        return b.elementwise(out, [x], lambda v: b.convert(v, source.dtype, out.dtype))
+        return b.elementwise(out, [x], lambda v: recode(b, v, source.dtype, out.dtype))
 
     @classmethod
     def _fold_axis(cls, b, x, rest, wide, axis):
@@ -115,7 +132,7 @@ class Reduce(Op):
         start = b.filled(b.scalar(cls.fold.identity(wide), wide), out)
 
         def body(element, total):
-            return cls.fold.combine(b, wide, b.convert(element, rest.dtype, wide), total)
+            return cls.fold.combine(b, wide, recode(b, element, rest.dtype, wide), total)
 
         (total,) = b.generic([x], [range(rest.rank + 1)], [start], [kept_axes(rest.rank + 1, (axis,))], loops, body)
         return total, out
@@ -271,25 +288,26 @@ class ArgExtremum(Op):
         # Two plain reductions, first the extremum, then the smallest index where it is, vectorise; one that carries
         # both does not.
         source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
-        wide, axis = accumulator(source.dtype), op.axis
+        wide, axis = reduction_accumulator(cls.fold, source.dtype), op.axis
         loops = ["reduction" if a == axis else "parallel" for a in range(source.rank)]
         every, kept = range(source.rank), kept_axes(source.rank, [axis])
         start = b.filled(b.scalar(cls.fold.identity(wide), wide), out.with_dtype(wide))
 
         def extremum(element, best):
-            return cls.fold.combine(b, wide, b.convert(element, source.dtype, wide), best)
+            return cls.fold.combine(b, wide, recode(b, element, source.dtype, wide), best)
 
         (best,) = b.generic([x], [every], [start], [kept], loops, extremum)
         none = b.scalar(highest(INDEX), INDEX)
 
         def first(element, best, index):
-            element = b.convert(element, source.dtype, wide)
+            element = recode(b, element, source.dtype, wide)
             if is_float(wide):  # the extremum is NaN where an element is
                 found = arith.cmpf(arith.CmpFPredicate.OEQ, element, best)
                 found = arith.ori(found, arith.cmpf(arith.CmpFPredicate.UNO, element, element))
             else:
                 found = arith.cmpi(arith.CmpIPredicate.eq, element, best)
-            return arith.minsi(arith.select(found, b.convert_index(b.index(axis), INDEX), none), index)
+            # Unsigned for the reason that reduction_accumulator gives; no index is negative.
+            return arith.minui(arith.select(found, b.convert_index(b.index(axis), INDEX), none), index)
 
         (index,) = b.generic([x, best], [every, kept], [b.filled(none, out)], [kept], loops, first)
         return index
