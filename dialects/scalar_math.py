@@ -447,11 +447,11 @@ def remainder(x: Real, y: Real) -> Real:
     if x.dtype == float32:
         return Real(arith.remf(x.value, y.value), x.dtype)
     # float64's fmod is a library call that is not there. Long division: the largest y·2^n ≤ |x|, subtracted where
-    # it fits, then halved down to y; every step is exact.
+    # it fits, then halved down to y; every step is exact. The loops only see finite numbers.
+    infinity = float("inf")
     a, divisor = abs(x), abs(y)
-    valid = arith.andi(a < float("inf"), divisor > 0)
-    a = select(valid, a, 0.0)
-    start = select(valid, divisor, 1.0)
+    finite = arith.andi(a < infinity, arith.andi(divisor > 0, divisor < infinity))
+    dividend, start = select(finite, a, 0.0), select(finite, divisor, 1.0)
     element = signless_element_type(x.dtype)
 
     def loop(initial: list[Real], condition: Any, step: Any) -> list[Real]:
@@ -465,10 +465,11 @@ def remainder(x: Real, y: Real) -> Real:
             scf.yield_([r.value for r in step(*(Real(v, x.dtype) for v in after.arguments))])
         return [Real(v, x.dtype) for v in op.results]
 
-    (scaled,) = loop([start], lambda d: d.compare("OLE", a * 0.5), lambda d: [d * 2])
+    (scaled,) = loop([start], lambda d: d.compare("OLE", dividend * 0.5), lambda d: [d * 2])
     rest, _ = loop(
-        [a, scaled],
+        [dividend, scaled],
         lambda r, d: d.compare("OGE", start),
         lambda r, d: [select(r.compare("OGE", d), r - d, r), d * 0.5],
     )
-    return copysign(select(valid, rest, float("nan")), x)
+    otherwise = select(arith.andi(a < infinity, divisor.equals(infinity)), a, float("nan"))
+    return copysign(select(finite, rest, otherwise), x)

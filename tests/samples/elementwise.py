@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from tests.samples import Sample, random_array
-from volta_mlir.dtypes import DTYPES, FLOATS, INTEGERS, bool_, is_float
+from volta_mlir.dtypes import DTYPES, FLOATS, INTEGERS, bool_, float64, is_float
 
 NUMBERS = FLOATS + INTEGERS
 BITS = (*INTEGERS, bool_)
@@ -90,8 +91,9 @@ def binary(dtypes: tuple[np.dtype, ...], *domains: Draw, **options: Any) -> list
 
 def converted(target: np.dtype) -> list[Sample]:
     """``convert`` from every dtype to one; the names tell them apart."""
-    cases = unary(DTYPES, attributes={"dtype": target}, gradient=is_float(target))
-    return [Sample(f"{s.name} to {target}", s.operands, s.attributes, s.dtypes, s.gradient) for s in cases[:2]]
+    # Finite differences in float64 only see derivatives that are not rounded to fewer digits.
+    cases = unary(DTYPES, attributes={"dtype": target}, gradient=target == float64)
+    return [replace(case, name=f"{case.name} to {target}") for case in cases if case.name in ("extremes", "odd")]
 
 
 def bitcast_target(dtype: np.dtype) -> dict[str, np.dtype]:
@@ -105,7 +107,7 @@ def bitcast_target(dtype: np.dtype) -> dict[str, np.dtype]:
 
 def compared(direction: str) -> list[Sample]:
     cases = binary(DTYPES, attributes={"direction": direction}, gradient=False)
-    return [Sample(f"{s.name} {direction}", s.operands, s.attributes, s.dtypes, s.gradient) for s in cases[:4]]
+    return [replace(case, name=f"{case.name} {direction}") for case in cases]
 
 
 def selected(rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, ...]) -> list[np.ndarray]:
