@@ -85,7 +85,9 @@ class Control:
 
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         """Emits the call in scf over calls of the converted parts; operands and results are signless values."""
-        raise CompileError(f"@{self.name}: volta-inline must run before lowering", location=source_location(self.location))
+        raise CompileError(
+            f"@{self.name}: volta-inline must run before lowering", location=source_location(self.location)
+        )
 
     # -- shared by the kinds -----------------------------------------------------------------------------------
 
@@ -113,9 +115,11 @@ class Control:
     def _vmap(self, name: str, batched: Sequence[bool], size: int) -> str:
         """Declares the vmap of a part."""
         arguments, results = self._specs_of(name)
-        attributes = {"volta.vmap": name, "volta.batched": tuple(batched), "volta.size": size}
+        attributes = {"volta.vmap": name, "volta.batched": ir.DenseBoolArrayAttr.get(list(batched)), "volta.size": size}
         inputs = [s.with_shape((size, *s.shape)) if b else s for s, b in zip(arguments, batched, strict=True)]
-        return declare(self.module, f"{name}.vmap", attributes, inputs, [s.with_shape((size, *s.shape)) for s in results])
+        return declare(
+            self.module, f"{name}.vmap", attributes, inputs, [s.with_shape((size, *s.shape)) for s in results]
+        )
 
     def _build(self, stem: str, arguments: Sequence[TensorSpec], body: Callable[..., Sequence[Tensor]]) -> str:
         return build_function(self.module, stem, arguments, body, self.location)
@@ -233,7 +237,9 @@ class Scan(Control, kind="volta.scan"):
         jvp = self._jvp(self.body, wrt)
 
         def linear(*args: Tensor) -> list[Tensor]:
-            cs, tcs, tks, xs, ks, txs = _divide(args, consts, tangent_consts, tangent_carry, steps, carry, tangent_steps)
+            cs, tcs, tks, xs, ks, txs = _divide(
+                args, consts, tangent_consts, tangent_carry, steps, carry, tangent_steps
+            )
             outs = self._call(jvp, [*cs, *ks, *xs, *tcs, *tks, *txs])
             return outs[len(body_results) :]
 
@@ -241,7 +247,11 @@ class Scan(Control, kind="volta.scan"):
             f"{self.body}.lin", [*consts, *tangent_consts, *tangent_carry, *steps, *carry, *tangent_steps], linear
         )
         lin = self._declare(
-            linear_body, [*consts, *tangent_consts], tangent_carry, [*inputs, *stack_specs, *tangent_inputs], self.reverse
+            linear_body,
+            [*consts, *tangent_consts],
+            tangent_carry,
+            [*inputs, *stack_specs, *tangent_inputs],
+            self.reverse,
         )
 
         # Its transpose runs the other way: carries (cotangents of carries and, summed up, of consts).
@@ -250,7 +260,9 @@ class Scan(Control, kind="volta.scan"):
         output_stacks = [self.results[k + i] for i in float_outputs]
 
         def backward(*args: Tensor) -> list[Tensor]:
-            cs, cks, sums, xs, ks, cys = _divide(args, consts, tangent_carry, tangent_consts, steps, carry, output_steps)
+            cs, cks, sums, xs, ks, cys = _divide(
+                args, consts, tangent_carry, tangent_consts, steps, carry, output_steps
+            )
             outs = self._call(vjp, [*cs, *ks, *xs, *cks, *cys])
             grads = outs[len(body_results) :]
             g_consts, g_carry, g_inputs = _divide(grads, tangent_consts, tangent_carry, tangent_steps)
@@ -313,7 +325,6 @@ class Scan(Control, kind="volta.scan"):
         name = self._declare(body, *specs, self.reverse)
         outs = self._call(name, [*consts, *carry, *inputs])
         return [*outs[: len(carry)], *(F.moveaxis(y, 1, 0) for y in outs[len(carry) :])]
-
 
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         consts, carry, inputs = self.split(operands)
@@ -466,7 +477,6 @@ class While(Control, kind="volta.while"):
         )
         return self._call(name, operands)
 
-
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         consts, carry = operands[: self.consts], operands[self.consts :]
         types = [v.type for v in carry]
@@ -532,7 +542,6 @@ class Switch(Control, kind="volta.switch"):
                 for x, y in zip(outs, others, strict=True)
             ]
         return outs
-
 
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         index, *arguments = operands
@@ -608,9 +617,7 @@ class Checkpoint(Control, kind="volta.checkpoint"):
     def batch(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
         body = self._vmap(self.inlined_as, batched, size)
         _, results = self._specs_of(body)
-        name = declare(
-            self.module, self.name, {"volta.checkpoint": body}, [t.spec for t in operands], results
-        )
+        name = declare(self.module, self.name, {"volta.checkpoint": body}, [t.spec for t in operands], results)
         return self._call(name, operands)
 
 
@@ -676,4 +683,7 @@ class Opaque(Control, kind="volta.opaque"):
         raise self._refuse()
 
     def batch(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
+        raise self._refuse()
+
+    def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         raise self._refuse()

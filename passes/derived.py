@@ -204,14 +204,14 @@ def declare(
 
 
 def _attribute(value: Any) -> Any:
+    if isinstance(value, ir.Attribute):
+        return value
     if isinstance(value, str):
         return ir.FlatSymbolRefAttr.get(value)
     if isinstance(value, bool):
         return ir.BoolAttr.get(value)
     if isinstance(value, int):
         return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-    if value and all(isinstance(v, bool) for v in value):
-        return ir.DenseBoolArrayAttr.get(list(value))
     if value and all(isinstance(v, str) for v in value):
         return ir.ArrayAttr.get([ir.FlatSymbolRefAttr.get(v) for v in value])
     return ir.DenseI64ArrayAttr.get(list(value))

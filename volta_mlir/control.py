@@ -19,7 +19,7 @@ from volta_mlir.mlir import context
 from volta_mlir.passes.control_flow import declare_scan, declare_switch, declare_while
 from volta_mlir.passes.derived import build_function, call, declare, unique_name
 from volta_mlir.tensor import Tensor
-from volta_mlir.transforms import _current_trace, _eagerly, _stem, _store_writes, _trace_source
+from volta_mlir.transforms import _current_trace, _eagerly, _operands, _split_writes, _stem, _trace_source
 
 # -- tracing parts -------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,9 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     carry = _tensors(init)
     specs = [t.spec for t in carry]
     if _result_specs(test) != [TensorSpec((), bool_)]:
-        raise DTypeError(f"while_loop: the condition must return a bool scalar, it returned {list(map(str, test.result_specs))}")
+        raise DTypeError(
+            f"while_loop: the condition must return a bool scalar, it returned {list(map(str, test.result_specs))}"
+        )
     if step.results.treedef != trees.flatten(init)[1] or _result_specs(step) != specs:
         raise ShapeError(
             f"while_loop: the carry must keep its type; it began as {_type_text(trees.flatten(init)[1], specs)} and came"
@@ -348,7 +350,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         source = _trace_source(function, args, kwargs)
-        operands = [as_argument(t) for t in flatten_tree((args, kwargs))[0]] + source.captures
+        operands = _operands(source, args, kwargs)
         trace = _current_trace()
         with context(), trace.current_location():
             name = declare(
@@ -358,15 +360,12 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
                 [t.spec for t in operands],
                 source.result_specs,
             )
-        outs = _call(name, operands)
-        count = len(outs) - len(source.writes)
-        _store_writes(source, args, kwargs, outs[count:])
-        return source.results.unflatten(outs[:count])
+        return source.results.unflatten(_split_writes(source, (args, kwargs), _call(name, operands)))
 
     return wrapper
 
 
-class custom_vjp:  # noqa: N801 - used as a decorator
+class custom_vjp:
     """A function with a reverse-mode derivative of its own.
 
     ``fwd`` takes the function's arguments and returns ``(result, residuals)``; ``bwd(residuals, cotangent)`` returns a

@@ -81,11 +81,6 @@ def _variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Hashable]:
     return [*positional, *((None, i) for i in range(len(trees.leaves(kwargs))))]
 
 
-def _store_writes(source: TracedCall, args: tuple[Any, ...], kwargs: dict[str, Any], values: Sequence[Tensor]) -> None:
-    for write, value in zip(source.writes, values, strict=True):
-        write.store((args, kwargs), value)
-
-
 def _split_writes(source: TracedCall, arguments: Any, outs: Sequence[Tensor]) -> list[Tensor]:
     """The results without those that are new values of buffers, which are stored."""
     count = len(outs) - len(source.writes)
@@ -504,7 +499,7 @@ def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: 
     }
     arguments = [*(operands[i][0] for i in range(len(operands))), *source.captures]
     flags = [*(operands[i][1] for i in range(len(operands))), *(False for _ in source.captures)]
-    attributes = {"batched": tuple(flags), "size": size}
+    attributes = {"batched": ir.DenseBoolArrayAttr.get(flags, context=context()), "size": size}
     specs = [TensorSpec((size, *s.shape), s.dtype) for s in source.result_specs]
     outs = _derive("vmap", source, attributes, arguments, specs)
     result = source.results.unflatten(outs)
