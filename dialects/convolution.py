@@ -19,7 +19,6 @@ import numpy as np
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.contraction import accumulation_dtype, contract
-from volta_mlir.dialects.iree import OptimizationBarrierOp
 from volta_mlir.dialects.window import Axis, converted, padded
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError
@@ -388,13 +387,30 @@ def elements_at(geometry, x, tap):
     return x[(slice(None), *(slice(at, at + (count - 1) * step + 1, step) for at, count, step in places))]
 
 
+def kept_apart(b, x, spec):
+    """``x`` (of ``spec``) in a form that keeps IREE from folding what makes it into the convolution that uses it.
+
+    IREE leaves a convolution scalar if its kernel comes in another layout, which is 50 times slower. Writing all of it
+    into a tensor with one more axis hides what it is made of until IREE has formed dispatches, and is free.
+    """
+    *outer, last = spec.shape
+    shape = (*outer, 1, last)
+    into = b.empty(spec.with_shape(shape))
+    written = tensor.insert_slice(x, into, [], [], [], [0] * len(shape), list(shape), [1] * len(shape))
+    return b.reshape(written, spec)
+
+
 def convolve(b, geometry, x, w, dtype, wide):
     """The convolution of an ``x`` that is padded already; channels last."""
     groups, inputs, outputs, rank = geometry.groups, geometry.inputs, geometry.outputs, geometry.rank
     counts = geometry.shapes["y"][:-1]
-    # IREE would fold a transposition of the kernel into the convolution, which it then leaves scalar.
-    w = OptimizationBarrierOp(w, w.type).result
-    spatial = [((1 + a, axis.stride), (None, axis.dilation)) for a, axis in enumerate(geometry.axes)]
+    w = kept_apart(b, w, TensorSpec(geometry.shapes["w"], dtype))
+    axes = geometry.axes
+    if all(axis.window == 1 for axis in axes) and any(axis.stride > 1 for axis in axes):
+        # IREE takes this for a matrix product with gaps, and leaves it scalar: close the gaps first.
+        spec = TensorSpec((*counts, groups * inputs), dtype)
+        x = kept_apart(b, b.extract_slice(x, [0] * (rank + 2), spec.shape, geometry.steps), spec)
+        axes = tuple(Axis(axis.count, 1, 1, 0, 0, 1) for axis in axes)
 
     def body(u, v, total):
         u, v = b.convert(u, dtype, wide), b.convert(v, dtype, wide)
@@ -406,7 +422,7 @@ def convolve(b, geometry, x, w, dtype, wide):
         taps = range(first, first + rank)
         names = {name: 1 + rank + i for i, name in enumerate(channels)}
         names |= {name: first + rank + i for i, name in enumerate(reductions)}
-        windows = [tuple((taps[a] if d is None else d, f) for d, f in pairs) for a, pairs in enumerate(spatial)]
+        windows = [((1 + a, axis.stride), (tap, axis.dilation)) for a, (tap, axis) in enumerate(zip(taps, axes, strict=True))]
         out = TensorSpec((*counts, *y_tail.values()), wide)
         return b.generic(
             [x, w],
@@ -417,15 +433,20 @@ def convolve(b, geometry, x, w, dtype, wide):
             body,
         )[0]
 
-    x_spec = TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)
-    w_spec = TensorSpec((*w.type.shape[:-1], groups, outputs), dtype)
     if groups == 1:
         return emit(x, "i", w, "io", "o", {"o": outputs}, "i")
     if inputs == 1:
-        w = b.reshape(w, w_spec.with_shape((*w.type.shape[:-2], groups, *([outputs] if outputs > 1 else []))))
+        w = b.reshape(w, TensorSpec((*w.type.shape[:-2], groups, *([outputs] if outputs > 1 else [])), dtype))
         if outputs == 1:
             return emit(x, "g", w, "g", "g", {"g": groups}, "")
         y = emit(x, "g", w, "go", "go", {"g": groups, "o": outputs}, "")
-    else:
-        y = emit(b.reshape(x, x_spec), "gi", b.reshape(w, w_spec), "igo", "go", {"g": groups, "o": outputs}, "i")
-    return b.reshape(y, TensorSpec((*counts, groups * outputs), wide))
+        return b.reshape(y, TensorSpec((*counts, groups * outputs), wide))
+    parts = []
+    ones = [1] * len(x.type.shape)
+    for group in range(groups):
+        of_x = [0] * (rank + 1) + [group * inputs]
+        of_w = [0] * (rank + 1) + [group * outputs]
+        mine = b.extract_slice(x, of_x, (*x.type.shape[:-1], inputs), ones)
+        kernel = b.extract_slice(w, of_w, (*w.type.shape[:-1], outputs), ones)
+        parts.append(emit(mine, "i", kernel, "io", "o", {"o": outputs}, "i"))
+    return tensor.concat(signless_tensor_type(TensorSpec((*counts, groups * outputs), wide)), rank + 1, parts)
