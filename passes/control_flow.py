@@ -153,8 +153,8 @@ def _scatter(count: int, positions: Sequence[int], values: Sequence[Tensor]) -> 
 class Scan(Control, kind="volta.scan"):
     """A loop with a carry over the leading axis of its inputs, collecting results.
 
-    Operands are constants, initial carries, inputs with a leading axis of ``volta.length``; results are the last carries
-    and the collected results. The body takes ``(consts, carry, inputs of one step)`` and returns ``(carry, outputs of
+    Operands are constants, initial carries, inputs with a leading axis of ``volta.length``; results are the last
+    carries and the collected results. The body takes ``(consts, carry, inputs of one step)`` and returns ``(carry, outputs of
     the step)``. With ``volta.reverse`` it runs from the last step to the first.
 
     Reverse mode keeps the carry of every step and computes the rest of a step again in the backward loop.
@@ -229,7 +229,8 @@ class Scan(Control, kind="volta.scan"):
         stacks = rewrite(self._declare(kept_body, consts, carry, inputs, self.reverse))
         stack_specs = [s.with_shape((self.length, *s.shape)) for s in carry]
 
-        # The linear loop: constants (consts, tangents of consts), carries (tangents), inputs (inputs, carries, tangents).
+        # The linear loop's constants are (consts, their tangents), its carries (tangents), its inputs (inputs, carries,
+        # tangents).
         tangent_consts = [consts[i] for i in active_consts]
         tangent_carry = [carry[i] for i in active_carry]
         tangent_inputs = [inputs[i] for i in active_inputs]

@@ -220,8 +220,8 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
         )
     if step.results.treedef != trees.flatten(init)[1] or _result_specs(step) != specs:
         raise ShapeError(
-            f"while_loop: the carry must keep its type; it began as {_type_text(trees.flatten(init)[1], specs)} and came"
-            f" back as {_type_text(step.results.treedef, _result_specs(step))}"
+            f"while_loop: the carry must keep its type; it began as {_type_text(trees.flatten(init)[1], specs)} and"
+            f" came back as {_type_text(step.results.treedef, _result_specs(step))}"
         )
     consts = [*test.captures, *step.captures]
     first, count = len(test.captures), len(consts)
