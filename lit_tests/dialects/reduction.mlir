@@ -98,6 +98,18 @@ func.func @backwards(%x: tensor<3x5xf32>) -> tensor<3x5xf32> {
 
 // -----
 
+// CHECK-LABEL: func.func @running_product_in_float32
+// CHECK: arith.extf {{.*}} : bf16 to f32
+// CHECK: "iree_linalg_ext.scan"
+// CHECK: arith.mulf {{.*}} : f32
+// CHECK: arith.truncf {{.*}} : f32 to bf16
+func.func @running_product_in_float32(%x: tensor<3x5xbf16>) -> tensor<3x5xbf16> {
+  %0 = "volta.cumprod"(%x) {axis = 1 : i64, reverse = false} : (tensor<3x5xbf16>) -> tensor<3x5xbf16>
+  return %0 : tensor<3x5xbf16>
+}
+
+// -----
+
 func.func @axis_out_of_range(%x: tensor<3x5xf32>) -> tensor<3xf32> {
   // expected-error @below {{axes must ascend within the rank of float32[3,5], got (2,)}}
   %0 = "volta.reduce_sum"(%x) {axes = array<i64: 2>} : (tensor<3x5xf32>) -> tensor<3xf32>
