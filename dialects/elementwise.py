@@ -85,8 +85,8 @@ class Elementwise(Op):
 
         def body(*args):
             if cls.in_float32 and is_float(dtype) and dtype.itemsize == 2:
-                args = [arith.extf(signless_element_type(float32), a) for a in args]
-                wide = cls.scalar(b, float32, *args, **attributes)
+                widened = [arith.extf(signless_element_type(float32), a) for a in args]
+                wide = cls.scalar(b, float32, *widened, **attributes)
                 return arith.truncf(signless_element_type(dtype), wide)
             return cls.scalar(b, dtype, *args, **attributes)
 
@@ -524,6 +524,20 @@ class TanOp(Transcendental, name="tan"):
 
     reference, expansion, flops_per_element = _trigonometric(np.tan), sm.tan, 25
     partials = (lambda x, out: 1 + out * out,)
+
+
+class AsinOp(Transcendental, name="asin"):
+    """The angle between -π/2 and π/2 with this sine; NaN outside [-1, 1]."""
+
+    reference, expansion, flops_per_element = _single(np.arcsin), sm.asin, 45
+    partials = (lambda x, out: F.rsqrt((1 - x) * (1 + x)),)
+
+
+class AcosOp(Transcendental, name="acos"):
+    """The angle between 0 and π with this cosine; NaN outside [-1, 1]."""
+
+    reference, expansion, flops_per_element = _single(np.arccos), sm.acos, 45
+    partials = (lambda x, out: -F.rsqrt((1 - x) * (1 + x)),)
 
 
 class SinhOp(Transcendental, name="sinh"):

@@ -405,6 +405,14 @@ def atan2(y: Real, x: Real) -> Real:
     return copysign(angle, y)
 
 
+def asin(x: Real) -> Real:
+    return atan2(x, sqrt((1 - x) * (1 + x)))
+
+
+def acos(x: Real) -> Real:
+    return atan2(sqrt((1 - x) * (1 + x)), x)
+
+
 # -- the error function --------------------------------------------------------------------------------------------
 
 

@@ -392,8 +392,7 @@ def arcsin(x: Any) -> Tensor:
     >>> arcsin(0).tolist()
     0.0
     """
-    (x,) = promote_float(x)
-    return arctan2(x, sqrt((1 - x) * (1 + x)))
+    return _float_unary(ops.AsinOp, x)
 
 
 def arccos(x: Any) -> Tensor:
@@ -402,8 +401,7 @@ def arccos(x: Any) -> Tensor:
     >>> arccos(1).tolist()
     0.0
     """
-    (x,) = promote_float(x)
-    return arctan2(sqrt((1 - x) * (1 + x)), x)
+    return _float_unary(ops.AcosOp, x)
 
 
 def arctan(x: Any) -> Tensor:
@@ -495,13 +493,17 @@ def ceil(x: Any) -> Tensor:
     return _round(ops.CeilOp, x)
 
 
-def round(x: Any) -> Tensor:
-    """Rounds to the nearest, halves to even; integers stay as they are.
+def round(x: Any, decimals: int = 0) -> Tensor:
+    """Rounds to the nearest, halves to even, at ``decimals`` digits behind the point; integers stay as they are.
 
-    >>> round(Tensor([0.5, 1.5, -1.2])).tolist()
-    [0.0, 2.0, -1.0]
+    >>> round(Tensor([0.5, 1.5, -1.2])).tolist(), round(Tensor(12.34), -1).tolist()
+    ([0.0, 2.0, -1.0], 10.0)
     """
-    return _round(ops.RoundOp, x)
+    x = as_tensor(x)
+    if decimals == 0 or not is_float(x.dtype):
+        return _round(ops.RoundOp, x)
+    scale = 10.0 ** math.fabs(decimals)
+    return _round(ops.RoundOp, x * scale) / scale if decimals > 0 else _round(ops.RoundOp, x / scale) * scale
 
 
 def trunc(x: Any) -> Tensor:
@@ -556,7 +558,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     x = as_tensor(x)
     if not is_float(x.dtype):
         return x
-    largest = float(ml_dtypes.finfo(x.dtype).max)
+    largest = float(ml_dtypes.finfo(x.dtype).max)  # type: ignore[no-untyped-call]  # ml_dtypes has no types
     x = where(isnan(x), nan, x)
     x = where(x == math.inf, largest if posinf is None else posinf, x)
     return where(x == -math.inf, -largest if neginf is None else neginf, x)
