@@ -23,7 +23,7 @@ def linear(p: Parameters, x: torch.Tensor) -> torch.Tensor:
 def block(p: Parameters, x: torch.Tensor, heads: int) -> torch.Tensor:
     batch, length, width = x.shape
     qkv = linear(p["qkv"], layer_norm(p["norm1"], x))
-    q, k, v = (t.view(batch, length, heads, width // heads).transpose(1, 2) for t in qkv.split(width, -1))
+    q, k, v = (t.view(batch, length, heads, width // heads).transpose(1, 2) for t in torch.chunk(qkv, 3, -1))
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     x = x + linear(p["attention"], mixed.transpose(1, 2).reshape(x.shape))
     return x + linear(p["down"], F.gelu(linear(p["up"], layer_norm(p["norm2"], x)), approximate="tanh"))

@@ -1,0 +1,131 @@
+"""The workloads in Volta."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import volta_mlir as volta
+from tests.models import gpt
+from volta_mlir import Tensor, nn, optim, tree
+from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, Training, Workload
+
+
+def conv2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """A convolution that keeps the size: x is NHWC, the kernel HWIO."""
+    return volta.conv(x, kernel, padding="SAME")
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Normalises the last axis."""
+    return gpt.layer_norm({"weight": weight, "bias": bias}, x)
+
+
+KERNELS: dict[str, Callable[..., Tensor]] = {
+    "matmul": lambda x, y: x @ y,
+    "conv2d": conv2d,
+    "attention": gpt.attention,
+    "sum_rows": lambda x: x.sum(1),
+    "sum_columns": lambda x: x.sum(0),
+    "softmax": volta.softmax,
+    "layer_norm": layer_norm,
+}
+
+
+def with_gradients(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """``function`` that also takes the result's cotangent and returns its operands'."""
+
+    def both(*operands: Tensor) -> Any:
+        *primals, cotangent = operands
+        out, pullback = volta.vjp(function, *primals)
+        return out, *pullback(cotangent)
+
+    return both
+
+
+class Program:
+    """A workload, ready to be called; see :mod:`volta_mlir.tools.benchmarks.worker`."""
+
+    def __init__(self, workload: Workload, quick: bool) -> None:
+        self.state: Sequence[Any] = ()
+        self.outs: Any = None
+        if isinstance(workload, Training):
+            config = workload.quick if quick else workload.config
+            function, donated = self._mlp(config) if isinstance(config, MLP) else self._gpt(config)
+            self.jitted = volta.jit(function, donate=donated)
+        else:
+            self.inputs = [Tensor(x, workload.dtype) for x in workload.operands(quick)]
+            function = KERNELS[workload.function]
+            self.jitted = volta.jit(with_gradients(function) if workload.backward else function)
+
+    def _mlp(self, config: MLP) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        model = nn.Sequential(*self._layers(config))
+        model.load_state_dict(config.parameters())
+        optimizer = optim.Adam(lr=1e-3)
+
+        def loss(model: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(model(x), classes)
+
+        def step(model: nn.Module, state: Any, x: Tensor, classes: Tensor) -> Any:
+            value, gradients = volta.value_and_grad(loss)(model, x, classes)
+            return *optimizer.update(model, gradients, state), value
+
+        self.state, self.inputs = (model, optimizer.init(model)), list(map(Tensor, config.examples()))
+        return step, ("model", "state")
+
+    @staticmethod
+    def _layers(config: MLP) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(config.widths, config.widths[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return layers[:-1]
+
+    def _gpt(self, config: gpt.Config) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        params = gpt.init(config)
+        zeros = [tree.map(lambda p: Tensor(np.zeros_like(p)), params) for _ in range(2)]
+
+        def step(params: Any, m: Any, v: Any, step: Tensor, tokens: Tensor, targets: Tensor) -> Any:
+            return gpt.train_step(params, m, v, step, tokens, targets, config.heads)
+
+        self.state = (tree.map(Tensor, params), *zeros, Tensor(0))
+        self.inputs = list(map(Tensor, next(gpt.batches(config))))
+        return step, ("params", "m", "v", "step")
+
+    def call(self) -> None:
+        outs = self.jitted(*self.state, *self.inputs)
+        if self.state:
+            *self.state, self.outs = outs
+        else:
+            self.outs = outs
+
+    def results(self) -> Arrays:
+        kept = [self.outs] if not self.state else [self.state[0], self.outs]
+        accessors = tree.accessors(kept)
+        return {
+            tree.path_name(a): np.array(leaf.astype("float32").numpy())
+            for a, leaf in zip(accessors, tree.leaves(kept), strict=True)
+        }
+
+    def details(self) -> dict[str, float]:
+        """Seconds that tracing and the passes take, and the size of the artifact."""
+        start = time.perf_counter()
+        lowered = self.jitted.lower(*self.state, *self.inputs)
+        traced = time.perf_counter()
+        lowered.as_text("linalg")
+        passed = time.perf_counter()
+        return {"trace": traced - start, "passes": passed - traced, "artifact": len(lowered.compile().vmfb)}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that do the work."""
+    from importlib.metadata import version
+
+    return {"volta": volta.__version__, "iree": version("iree-base-compiler")}
+
+
+def warm_up() -> None:
+    """Starts what every program needs."""
+    volta.jit(lambda x: x + 1)(Tensor(1.0))

@@ -1,0 +1,121 @@
+"""The workloads, as names, sizes and inputs; how each framework computes them is in its own module.
+
+Inputs come from a seeded generator, so that every process makes the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.models import gpt
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function of tensors.
+
+    Attributes:
+        function: its name in the frameworks' modules.
+        shapes: of the operands; with ``backward``, the last is the result's.
+        quick: smaller ones.
+        dtype: of operands and result.
+        backward: whether the gradients of all operands are computed too, from a cotangent of the result.
+    """
+
+    name: str
+    function: str
+    shapes: tuple[tuple[int, ...], ...]
+    quick: tuple[tuple[int, ...], ...]
+    dtype: str = "float32"
+    backward: bool = False
+
+    @property
+    def tolerance(self) -> float:
+        """The relative error, norm-wise per result, that frameworks may differ by."""
+        return 1e-5 if self.dtype == "float32" else 1e-2
+
+    def operands(self, quick: bool) -> list[np.ndarray]:
+        """The operands, as float32."""
+        rng = np.random.default_rng(0)
+        return [rng.standard_normal(shape).astype(np.float32) for shape in (self.quick if quick else self.shapes)]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training step: parameters and optimizer state in and out.
+
+    Attributes:
+        model: its name in the frameworks' modules.
+        config: what the model's builders take.
+        quick: a smaller one.
+    """
+
+    name: str
+    model: str
+    config: Any
+    quick: Any
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Sizes of a multi-layer perceptron with ReLU, trained by Adam."""
+
+    widths: tuple[int, ...]
+    batch: int
+
+    def parameters(self) -> Arrays:
+        """Weights and biases under the names that PyTorch's ``Sequential`` gives them."""
+        rng = np.random.default_rng(0)
+        arrays: Arrays = {}
+        for i, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            weight = rng.standard_normal((outputs, inputs)) / np.sqrt(inputs)
+            arrays[f"{2 * i}.weight"] = weight.astype(np.float32)
+            arrays[f"{2 * i}.bias"] = np.zeros(outputs, np.float32)
+        return arrays
+
+    def examples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and classes."""
+        rng = np.random.default_rng(1)
+        inputs = rng.standard_normal((self.batch, self.widths[0])).astype(np.float32)
+        return inputs, rng.integers(0, self.widths[-1], self.batch, dtype=np.int32)
+
+
+def _matmul(n: int, dtype: str) -> Kernel:
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    return Kernel(f"matmul {n} {short}", "matmul", ((n, n), (n, n)), ((64, 64), (64, 64)), dtype)
+
+
+def _both(name: str, function: str, shapes: Any, quick: Any) -> tuple[Kernel, Kernel]:
+    """The forward computation, and it with its gradients; the last shapes are those of the results."""
+    return (
+        Kernel(f"{name} forward", function, shapes[:-1], quick[:-1]),
+        Kernel(f"{name} forward and backward", function, shapes, quick, backward=True),
+    )
+
+
+_IMAGES, _HEADS, _SQUARE = (8, 56, 56, 64), (8, 6, 256, 64), (2048, 2048)
+
+_ALL = (
+    Training("MLP step, digits", "mlp", MLP((64, 128, 128, 10), 64), MLP((8, 16, 4), 8)),
+    Training("MLP step, 784-1024-1024-10", "mlp", MLP((784, 1024, 1024, 10), 256), MLP((16, 32, 4), 8)),
+    Training("GPT step", "gpt", gpt.Config(), gpt.SMALL),
+    *(_matmul(n, dtype) for dtype in ("float32", "bfloat16") for n in (512, 1024, 2048)),
+    *_both("conv2d 3x3", "conv2d", (_IMAGES, (3, 3, 64, 64), _IMAGES), ((2, 8, 8, 4), (3, 3, 4, 4), (2, 8, 8, 4))),
+    *_both("attention", "attention", (_HEADS,) * 4, ((2, 2, 16, 8),) * 4),
+    Kernel("sum of rows", "sum_rows", (_SQUARE,), ((16, 16),)),
+    Kernel("sum of columns", "sum_columns", (_SQUARE,), ((16, 16),)),
+    Kernel("softmax", "softmax", (_SQUARE,), ((16, 16),)),
+    *_both("layer norm", "layer_norm", (_SQUARE, (2048,), (2048,), _SQUARE), ((16, 16), (16,), (16,), (16, 16))),
+)
+
+Workload = Kernel | Training
+
+#: Every workload by name, in the order of the report.
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}
