@@ -22,7 +22,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,11 +31,15 @@ from volta_mlir.dtypes import TensorSpec, bfloat16, is_float
 from volta_mlir.errors import DTypeError, ShapeError, VoltaError
 from volta_mlir.mlir import context, dtype_of, element_type, ext, ir, spec_of
 
-Operand = ext.Operand[Any]
-Result = ext.Result[Any]
+if TYPE_CHECKING:  # the bindings read annotations of ops, for a type checker they say nothing
+    Operand = Any
+    Result = Any
+else:
+    Operand = ext.Operand[Any]
+    Result = ext.Result[Any]
 
 
-class Volta(ext.Dialect, name="volta"):
+class Volta(ext.Dialect, name="volta"):  # type: ignore[call-arg]  # the bindings have no types
     """The dialect. Loading it (see :func:`volta_mlir.mlir.context`) registers every op in :data:`OPS`."""
 
 
@@ -96,7 +100,10 @@ def _parse_bfloat16(text: str, spec: TensorSpec) -> np.ndarray:
 
 # Python type of an attribute -> (to MLIR, from MLIR).
 _CODECS: dict[Any, tuple[Any, Any]] = {
-    int: (lambda v: ir.IntegerAttr.get(ir.IntegerType.get_signless(64, context()), int(v)), lambda a: ir.IntegerAttr(a).value),
+    int: (
+        lambda v: ir.IntegerAttr.get(ir.IntegerType.get_signless(64, context()), int(v)),
+        lambda a: ir.IntegerAttr(a).value,
+    ),
     float: (lambda v: ir.FloatAttr.get_f64(float(v), context=context()), lambda a: ir.FloatAttr(a).value),
     bool: (lambda v: ir.BoolAttr.get(bool(v), context=context()), lambda a: ir.BoolAttr(a).value),
     str: (lambda v: ir.StringAttr.get(v, context=context()), lambda a: ir.StringAttr(a).value),
@@ -109,7 +116,11 @@ _CODECS: dict[Any, tuple[Any, Any]] = {
 }
 
 
-class Op(Volta.Operation):
+def _attribute_value(op: Any, key: str) -> Any:
+    return op.attribute_values()[key]
+
+
+class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the attribute
     """Base of every volta op; see the module's docstring for the facets.
 
     A subclass with ``name=`` is an op and joins :data:`OPS`; one without is a family. Annotations declare, in this
@@ -139,7 +150,7 @@ class Op(Volta.Operation):
         super().__init_subclass__(name=name, traits=[ext.Pure] if name and cls.pure else None, **kwargs)
         for key in cls.attribute_types:
             # ext's generated property, a family's included, gives the raw attribute; ours gives the Python value.
-            setattr(cls, key, property(lambda self, key=key: self.attribute_values()[key]))
+            setattr(cls, key, property(functools.partial(_attribute_value, key=key)))
         if name:
             cls.mnemonic = name
             OPS[name] = cls
@@ -182,7 +193,9 @@ class Op(Volta.Operation):
         with np.errstate(all="ignore"):
             outs = cls.reference(*arrays, **attributes)
             outs = outs if isinstance(outs, tuple) else (outs,)
-            arrays = tuple(np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outs, expected, strict=True))
+            arrays = tuple(
+                np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outs, expected, strict=True)
+            )
         for out, spec in zip(arrays, expected, strict=True):
             if out.shape != spec.shape:
                 raise ShapeError(f"volta.{cls.mnemonic}: reference gives shape {out.shape}, infer gives {spec}")
@@ -198,7 +211,9 @@ class Op(Volta.Operation):
             actual = [r.type for r in view.operation.results]
             inferred = view.infer_all(*operands, **view.attribute_values())
             if [spec_of(t) for t in actual] != list(inferred):
-                raise ShapeError(f"inferred {', '.join(map(str, inferred))}, but the result is {', '.join(map(str, actual))}")
+                raise ShapeError(
+                    f"inferred {', '.join(map(str, inferred))}, but the result is {', '.join(map(str, actual))}"
+                )
         except (VoltaError, TypeError, ValueError, KeyError) as error:
             view.location.emit_error(f"'volta.{view.mnemonic}' {getattr(error, 'message', error)}")
             return False
@@ -227,7 +242,7 @@ class Op(Volta.Operation):
         raise cls.missing("infer", "building the op")
 
     @staticmethod
-    def reference(*arrays: np.ndarray, **attributes: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+    def reference(*arrays: Any, **attributes: Any) -> Any:
         raise FacetError("an op's class lacks the facet 'reference'")
 
     @classmethod
@@ -246,7 +261,9 @@ class Op(Volta.Operation):
         if not active:
             return (None,) * len(outs)
         if cls.linear == "separately":
-            terms = [cls.apply(*(tangents[j] if j == i else x for j, x in enumerate(primals)), **attributes) for i in active]
+            terms = [
+                cls.apply(*(tangents[j] if j == i else x for j, x in enumerate(primals)), **attributes) for i in active
+            ]
             return functools.reduce(operator.add, terms)
         operands = list(primals)
         for i in linear:

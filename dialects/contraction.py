@@ -1,6 +1,7 @@
 """Products summed over shared axes: dot_general."""
 
 import math as pymath
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, spec_of
 
 
-def free_axes(rank, *taken):
+def free_axes(rank: int, *taken: Sequence[int]) -> tuple[int, ...]:
     """The axes of a rank that no group in ``taken`` names."""
     return tuple(a for a in range(rank) if not any(a in group for group in taken))
 
@@ -45,7 +46,9 @@ class DotGeneralOp(Op, name="dot_general"):
                 require(0 <= a < lhs.rank and 0 <= c < rhs.rank, f"{what} axes {left}, {right} exceed {lhs}, {rhs}")
                 require(lhs.shape[a] == rhs.shape[c], f"{what} axes {a} of {lhs} and {c} of {rhs} differ in extent")
         for spec, batch, contract in ((lhs, lhs_batch, lhs_contract), (rhs, rhs_batch, rhs_contract)):
-            require(len(set(batch + contract)) == len(batch + contract), f"{batch} and {contract} repeat an axis of {spec}")
+            require(
+                len(set(batch + contract)) == len(batch + contract), f"{batch} and {contract} repeat an axis of {spec}"
+            )
         batch_shape = [lhs.shape[a] for a in lhs_batch]
         lhs_free = [lhs.shape[a] for a in free_axes(lhs.rank, lhs_batch, lhs_contract)]
         rhs_free = [rhs.shape[a] for a in free_axes(rhs.rank, rhs_batch, rhs_contract)]
@@ -134,7 +137,13 @@ class DotGeneralOp(Op, name="dot_general"):
 def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contract, dtype):
     """Emits the dot_general with these attributes of two values, of specs ``x`` and ``y``."""
     out = DotGeneralOp.infer(
-        x, y, lhs_batch=lhs_batch, rhs_batch=rhs_batch, lhs_contract=lhs_contract, rhs_contract=rhs_contract, dtype=dtype
+        x,
+        y,
+        lhs_batch=lhs_batch,
+        rhs_batch=rhs_batch,
+        lhs_contract=lhs_contract,
+        rhs_contract=rhs_contract,
+        dtype=dtype,
     )
     # IREE's data tiling wants at most one axis of each kind: group the axes, merging those of a kind.
     lhs, lhs_kinds, extents = _grouped(b, lhs, x, {"batch": lhs_batch, "m": None, "k": lhs_contract})
@@ -154,7 +163,11 @@ def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contr
         u, v = b.convert(u, x.dtype, wide), b.convert(v, y.dtype, wide)
         if not is_float(wide):
             return arith.addi(accumulator, arith.muli(u, v))
-        return arith.subf(accumulator, arith.mulf(arith.negf(u), v)) if hidden else arith.addf(accumulator, arith.mulf(u, v))
+        return (
+            arith.subf(accumulator, arith.mulf(arith.negf(u), v))
+            if hidden
+            else arith.addf(accumulator, arith.mulf(u, v))
+        )
 
     (product,) = b.generic(
         [lhs, rhs],

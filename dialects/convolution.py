@@ -12,14 +12,16 @@ NHWC. Channels are divided into ``groups`` that do not mix. Padding is zeros. Th
 
 import itertools
 import math as pymath
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.contraction import accumulation_dtype, contract
-from volta_mlir.dialects.window import Axis, converted, padded
+from volta_mlir.dialects.window import Axis, converted, padded, plus
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, signless_tensor_type, spec_of, tensor
@@ -84,7 +86,7 @@ def to_channels_last(role: str, layout: str) -> tuple[int, ...]:
     return (*range(2, rank), 1, 0) if role == "w" else (0, *range(2, rank), 1)
 
 
-def permuted(shape: tuple[int, ...], permutation: tuple[int, ...]) -> tuple[int, ...]:
+def permuted(shape: tuple[int, ...], permutation: Sequence[int]) -> tuple[int, ...]:
     """The shape of a transposed tensor."""
     return tuple(shape[p] for p in permutation)
 
@@ -126,10 +128,10 @@ class Convolutional(Op):
             role: permuted(shape, to_channels_last(role, layout))
             for role, shape in zip(cls.roles, (lhs, rhs), strict=False)
         }
-        x, w, y = (shapes.get(role) for role in "xwy")
+        x, w, y = (shapes.get(role, ()) for role in "xwy")
         inputs, outputs = w[-2:] if w else (x[-1] // groups, y[-1])
-        extents = (x[1:-1] if x else extents, w[:-2] if w else extents)
-        axes = tuple(Axis(*of_axis) for of_axis in zip(*extents, strides, low, high, dilation, strict=True))
+        spatial = (x[1:-1] if x else extents, w[:-2] if w else extents)
+        axes = tuple(Axis(*of_axis) for of_axis in zip(*spatial, strides, low, high, dilation, strict=True))
         for axis in axes:
             axis.check()
         geometry = Geometry((x or y)[0], groups, inputs, outputs // groups, axes)
@@ -171,7 +173,9 @@ class Convolutional(Op):
         layout = attributes["layout"]
         values = dict(zip(cls.roles, (*operands, cotangent), strict=True))
         wanted = next(role for role in cls.roles[:2] if isinstance(values[role], TensorSpec))
-        op = next(op for op in (ConvolutionOp, ConvolutionInputGradOp, ConvolutionKernelGradOp) if op.roles[2] == wanted)
+        op = next(
+            op for op in (ConvolutionOp, ConvolutionInputGradOp, ConvolutionKernelGradOp) if op.roles[2] == wanted
+        )
         if wanted != "y":
             shape = permuted(values[wanted].shape, to_channels_last(wanted, layout))
             attributes["extents"] = shape[:-2] if wanted == "w" else shape[1:-1]
@@ -231,7 +235,7 @@ class Convolutional(Op):
         wide = accumulation_dtype(dtype, dtype)
         permutation = to_channels_last(cls.roles[2], layout)
         result = TensorSpec(permuted(out.shape, permutation), wide)
-        value = converted(b, cls.emit(b, geometry, *arranged, dtype, wide), result, dtype)
+        value = converted(b, cls.emit(b, geometry, arranged[0], arranged[1], dtype, wide), result, dtype)
         return b.transpose(value, result.with_dtype(dtype), inverse(permutation))
 
     @classmethod
@@ -247,16 +251,30 @@ class ConvolutionOp(Convolutional, name="convolution"):
     @classmethod
     def sum_over_taps(cls, geometry, x, w):
         x, w = split_groups(geometry, np.pad(x, list(zip(geometry.low, geometry.high, strict=True))), w)
-        y = 0
+        y: Any = 0
         for tap in geometry.taps:
             y = y + np.einsum("n...gi,igo->n...go", elements_at(geometry, x, tap), w[tap])
         return y.reshape(geometry.shapes["y"])
 
     @classmethod
     def emit(cls, b, geometry, x, w, dtype, wide):
-        shapes = geometry.shapes
-        x = padded(b, x, TensorSpec(shapes["x"], dtype), 0, geometry.low, geometry.high)
-        return convolve(b, geometry, x, w, dtype, wide)
+        *outer, last = geometry.axes
+        wider = replace(last, high=last.high + (easy_count(last.count) - last.count) * last.stride)
+        wide_geometry = replace(geometry, axes=(*outer, wider))
+        x = padded(b, x, TensorSpec(geometry.shapes["x"], dtype), 0, geometry.low, wide_geometry.high)
+        y = convolve(b, wide_geometry, x, w, dtype, wide)
+        shape = geometry.shapes["y"]
+        return y if wider == last else b.extract_slice(y, [0] * len(shape), shape, [1] * len(shape))
+
+
+def easy_count(count):
+    """A number of results along the last axis, not much larger than ``count``, for which IREE has fast convolutions.
+
+    It divides the axis into vectors of at most 8; for 13 or 29, of which only 1 is a divisor, it takes five times longer.
+    """
+    while count > 8 and not any(count % n == 0 for n in (8, 7, 6, 5, 4)):
+        count += 1
+    return count
 
 
 class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
@@ -277,8 +295,12 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
 
     @classmethod
     def emit(cls, b, geometry, y, w, dtype, wide):
-        axes = [axis.transposed() for axis in geometry.axes]
-        low, high = ([0, *(getattr(axis, side) for axis in axes), 0] for side in ("low", "high"))
+        # By phases, a depthwise convolution would not be one any more; it is cheap enough with zeros between.
+        axes = [axis.transposed(spread=geometry.inputs == 1) for axis in geometry.axes]
+        counts = [axis.count for axis in axes]
+        counts[-1] = easy_count(counts[-1])
+        low = [0, *(axis.low for axis in axes), 0]
+        high = [0, *(axis.high + n - axis.count for axis, n in zip(axes, counts, strict=True)), 0]
         y = padded(b, y, TensorSpec(geometry.shapes["y"], dtype), 0, low, high, [1, *(axis.spread for axis in axes), 1])
         # A convolution of stride 1 of y with a kernel that has the phases among its output channels.
         kept = [min(axis.phases, axis.axis.window) for axis in axes]
@@ -292,7 +314,6 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
         )
         x = convolve(b, phased, y, kernel, dtype, wide)
         # (N, i…, G, phases…, I) to (N, i and phase…, G, I)
-        counts = [axis.count for axis in axes]
         rank = len(axes)
         spec = TensorSpec((geometry.batch, *counts, geometry.groups, *kept, geometry.inputs), wide)
         if pymath.prod(kept) > 1 or any(axis.phases > 1 for axis in axes):
@@ -302,7 +323,12 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
             missing = [0, *itertools.chain(*((0, axis.phases - k) for axis, k in zip(axes, kept, strict=True))), 0, 0]
             x = padded(b, x, spec, 0, [0] * spec.rank, missing)
         merged = TensorSpec(
-            (geometry.batch, *(axis.count * axis.phases for axis in axes), geometry.groups * geometry.inputs), wide
+            (
+                geometry.batch,
+                *(n * axis.phases for n, axis in zip(counts, axes, strict=True)),
+                geometry.groups * geometry.inputs,
+            ),
+            wide,
         )
         x = b.reshape(x, merged)
         extents = geometry.shapes["x"]
@@ -352,26 +378,59 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
 
     @classmethod
     def emit(cls, b, geometry, x, y, dtype, wide):
-        shapes = geometry.shapes
+        shapes, groups, inputs, outputs = geometry.shapes, geometry.groups, geometry.inputs, geometry.outputs
         x = padded(b, x, TensorSpec(shapes["x"], dtype), 0, geometry.low, geometry.high)
-        rows = pymath.prod(shapes["y"][:-1])
-        left = TensorSpec((rows, geometry.groups, geometry.inputs), dtype)
-        right = TensorSpec((rows, geometry.groups, geometry.outputs), dtype)
-        y = b.reshape(y, right)
-        parts = []
-        for tap in geometry.taps:
-            elements = b.extract_slice(x, geometry.offsets(tap), (*shapes["y"][:-1], shapes["x"][-1]), geometry.steps)
-            product = contract(
-                b, b.reshape(elements, left), y, left, right,
-                lhs_batch=(1,), rhs_batch=(1,), lhs_contract=(0,), rhs_contract=(0,), dtype=wide,
-            )  # fmt: skip
-            parts.append(product)
+        at = (*shapes["y"][:-1], shapes["x"][-1])
+        slices = [b.extract_slice(x, geometry.offsets(tap), at, geometry.steps) for tap in geometry.taps]
+        if groups > 1 and min(inputs, outputs) == 1:
+            parts = cls._depthwise(b, geometry, slices, y, dtype, wide)
+        else:
+            rows = pymath.prod(at[:-1])
+            left, right = TensorSpec((groups, rows, inputs), dtype), TensorSpec((groups, rows, outputs), dtype)
+            y = groups_first(b, y, groups, dtype)
+            parts = [
+                contract(
+                    b, b.reshape(groups_first(b, elements, groups, dtype), left), b.reshape(y, right), left, right,
+                    lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(1,), rhs_contract=(1,), dtype=wide,
+                )
+                for elements in slices
+            ]  # fmt: skip
         # (taps, G, I, O of a group) to (taps…, I, O)
-        one = TensorSpec((1, geometry.groups, geometry.inputs, geometry.outputs), wide)
+        one = TensorSpec((1, groups, inputs, outputs), wide)
         spec = one.with_shape((len(parts), *one.shape[1:]))
         parts = [b.reshape(part, one) for part in parts]
-        w = tensor.concat(signless_tensor_type(spec), 0, parts)
+        w = tensor.concat(signless_tensor_type(spec), 0, parts) if len(parts) > 1 else parts[0]
         return b.reshape(b.transpose(w, spec, (0, 2, 1, 3)), TensorSpec(shapes["w"], wide))
+
+    @staticmethod
+    def _depthwise(b, geometry, slices, y, dtype, wide):
+        """For each place in the kernel the sums of the products in each channel (G, I, O).
+
+        One pass over ``y`` makes several of them: made one by one they take five times longer.
+        """
+        groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+        channels = groups * inputs * outputs
+        slices = [repeated(b, elements, 1, outputs, dtype) for elements in slices]
+        y = repeated(b, y, outputs, inputs, dtype)
+        rank = len(y.type.shape)
+        start = b.filled(b.scalar(0, wide), TensorSpec((channels,), wide))
+        add = product_added(b, dtype, wide)
+        parts = []
+        for first in range(0, len(slices), 9):
+            few = slices[first : first + 9]
+
+            def body(*args, n=len(few)):
+                return [add(u, args[n], total) for u, total in zip(args[:n], args[n + 1 :], strict=True)]
+
+            parts += b.generic(
+                [*few, y],
+                [range(rank)] * (len(few) + 1),
+                [start] * len(few),
+                [[rank - 1]] * len(few),
+                ["reduction"] * (rank - 1) + ["parallel"],
+                body,
+            )
+        return parts
 
 
 def split_groups(geometry, x, w):
@@ -402,51 +461,111 @@ def kept_apart(b, x, spec):
 
 def convolve(b, geometry, x, w, dtype, wide):
     """The convolution of an ``x`` that is padded already; channels last."""
-    groups, inputs, outputs, rank = geometry.groups, geometry.inputs, geometry.outputs, geometry.rank
+    groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
     counts = geometry.shapes["y"][:-1]
     w = kept_apart(b, w, TensorSpec(geometry.shapes["w"], dtype))
-    axes = geometry.axes
-    if all(axis.window == 1 for axis in axes) and any(axis.stride > 1 for axis in axes):
+    if all(axis.window == 1 for axis in geometry.axes) and any(axis.stride > 1 for axis in geometry.axes):
         # IREE takes this for a matrix product with gaps, and leaves it scalar: close the gaps first.
         spec = TensorSpec((*counts, groups * inputs), dtype)
-        x = kept_apart(b, b.extract_slice(x, [0] * (rank + 2), spec.shape, geometry.steps), spec)
-        axes = tuple(Axis(axis.count, 1, 1, 0, 0, 1) for axis in axes)
+        x = kept_apart(b, b.extract_slice(x, [0] * len(spec.shape), spec.shape, geometry.steps), spec)
+        geometry = replace(geometry, axes=tuple(Axis(axis.count, 1, 1, 0, 0, 1) for axis in geometry.axes))
+    if groups == 1:
+        return one_group(b, geometry, x, w, dtype, wide)
+    if min(inputs, outputs) == 1:
+        return depthwise(b, geometry, x, w, dtype, wide)
+    parts = []
+    one = replace(geometry, groups=1)
+    for group in range(groups):
+        of_x, of_w = ([0] * len(counts) + [group * n] for n in (inputs, outputs))
+        mine = b.extract_slice(x, of_x, (*x.type.shape[:-1], inputs), [1] * len(of_x))
+        kernel = b.extract_slice(w, of_w, one.shapes["w"], [1] * len(of_w))
+        parts.append(one_group(b, one, mine, kernel, dtype, wide))
+    out = TensorSpec(geometry.shapes["y"], wide)
+    return tensor.concat(signless_tensor_type(out), len(counts), parts)
+
+
+def groups_first(b, x, groups, dtype):
+    """(N, spatial…, G · C) as (G, N, spatial…, C)."""
+    *outer, channels = x.type.shape
+    split = TensorSpec((*outer, groups, channels // groups), dtype)
+    return (
+        b.transpose(b.reshape(x, split), split, (len(outer), *range(len(outer)), len(outer) + 1)) if groups > 1 else x
+    )
+
+
+def product_added(b, dtype, wide):
+    """The body that adds the product of two scalars of ``dtype`` to a ``wide`` one."""
 
     def body(u, v, total):
         u, v = b.convert(u, dtype, wide), b.convert(v, dtype, wide)
-        return arith.addf(total, arith.mulf(u, v)) if is_float(wide) else arith.addi(total, arith.muli(u, v))
+        return plus(wide, total, arith.mulf(u, v) if is_float(wide) else arith.muli(u, v))
 
-    def emit(x, x_tail, w, w_tail, channels, y_tail, reductions):
-        """One generic; the loops are N, spatial…, ``channels``, kernel…, ``reductions``."""
-        first = 1 + rank + len(channels)
-        taps = range(first, first + rank)
-        names = {name: 1 + rank + i for i, name in enumerate(channels)}
-        names |= {name: first + rank + i for i, name in enumerate(reductions)}
-        windows = [((1 + a, axis.stride), (tap, axis.dilation)) for a, (tap, axis) in enumerate(zip(taps, axes, strict=True))]
-        out = TensorSpec((*counts, *y_tail.values()), wide)
-        return b.generic(
-            [x, w],
-            [[0, *windows, *(names[n] for n in x_tail)], [*taps, *(names[n] for n in w_tail)]],
-            [b.filled(b.scalar(0, wide), out)],
-            [[*range(1 + rank), *(names[n] for n in y_tail)]],
-            ["parallel"] * first + ["reduction"] * (rank + len(reductions)),
-            body,
-        )[0]
+    return body
 
-    if groups == 1:
-        return emit(x, "i", w, "io", "o", {"o": outputs}, "i")
+
+def one_group(b, geometry, x, w, dtype, wide):
+    """A convolution in which all channels mix: loops over N, spatial…, O, kernel…, I."""
+    rank = geometry.rank
+    taps = range(2 + rank, 2 + 2 * rank)
+    places = [
+        ((1 + a, axis.stride), (tap, axis.dilation))
+        for a, (tap, axis) in enumerate(zip(taps, geometry.axes, strict=True))
+    ]
+    start = b.filled(b.scalar(0, wide), TensorSpec(geometry.shapes["y"], wide))
+    return b.generic(
+        [x, w],
+        [[0, *places, 2 + 2 * rank], [*taps, 2 + 2 * rank, 1 + rank]],
+        [start],
+        [range(2 + rank)],
+        ["parallel"] * (2 + rank) + ["reduction"] * (rank + 1),
+        product_added(b, dtype, wide),
+    )[0]
+
+
+def depthwise(b, geometry, x, w, dtype, wide):
+    """A convolution whose groups have one input or one output channel.
+
+    There is a channel for each product, (G, I, O), of which those of one output channel are summed: loops over N,
+    spatial…, channels, kernel….
+    """
+    rank, groups, inputs, outputs = geometry.rank, geometry.groups, geometry.inputs, geometry.outputs
+    channels = groups * inputs * outputs
+    x = repeated(b, x, 1, outputs, dtype)
+    kernel = TensorSpec((*geometry.shapes["w"][:-1], groups, outputs), dtype)
+    w = b.transpose(b.reshape(w, kernel), kernel, (*range(rank), rank + 1, rank, rank + 2))
+    w = b.reshape(w, TensorSpec((*geometry.shapes["w"][:-2], channels), dtype))
+    taps = range(2 + rank, 2 + 2 * rank)
+    places = [
+        ((1 + a, axis.stride), (tap, axis.dilation))
+        for a, (tap, axis) in enumerate(zip(taps, geometry.axes, strict=True))
+    ]
+    counts = geometry.shapes["y"][:-1]
+    (y,) = b.generic(
+        [x, w],
+        [[0, *places, 1 + rank], [*taps, 1 + rank]],
+        [b.filled(b.scalar(0, wide), TensorSpec((*counts, channels), wide))],
+        [range(2 + rank)],
+        ["parallel"] * (2 + rank) + ["reduction"] * rank,
+        product_added(b, dtype, wide),
+    )
     if inputs == 1:
-        w = b.reshape(w, TensorSpec((*w.type.shape[:-2], groups, *([outputs] if outputs > 1 else [])), dtype))
-        if outputs == 1:
-            return emit(x, "g", w, "g", "g", {"g": groups}, "")
-        y = emit(x, "g", w, "go", "go", {"g": groups, "o": outputs}, "")
-        return b.reshape(y, TensorSpec((*counts, groups * outputs), wide))
-    parts = []
-    ones = [1] * len(x.type.shape)
-    for group in range(groups):
-        of_x = [0] * (rank + 1) + [group * inputs]
-        of_w = [0] * (rank + 1) + [group * outputs]
-        mine = b.extract_slice(x, of_x, (*x.type.shape[:-1], inputs), ones)
-        kernel = b.extract_slice(w, of_w, (*w.type.shape[:-1], outputs), ones)
-        parts.append(emit(mine, "i", kernel, "io", "o", {"o": outputs}, "i"))
-    return tensor.concat(signless_tensor_type(TensorSpec((*counts, groups * outputs), wide)), rank + 1, parts)
+        return y
+    y = b.reshape(y, TensorSpec((*counts, groups, inputs), wide))
+    start = b.filled(b.scalar(0, wide), TensorSpec((*counts, groups), wide))
+    loops = ["parallel"] * (2 + rank) + ["reduction"]
+    return b.generic([y], [range(3 + rank)], [start], [range(2 + rank)], loops, lambda v, total: plus(wide, v, total))[
+        0
+    ]
+
+
+def repeated(b, x, block, times, dtype):
+    """Each ``block`` of successive channels of ``x``, so many times."""
+    if times == 1:
+        return x
+    *outer, channels = x.type.shape
+    x = b.reshape(x, TensorSpec((*outer, channels // block, block), dtype))
+    out = TensorSpec((*outer, channels // block, times, block), dtype)
+    loops = range(len(out.shape))
+    source = [*loops[:-2], loops[-1]]
+    (x,) = b.generic([x], [source], [b.empty(out)], [loops], ["parallel"] * len(loops), lambda v, _: v)
+    return b.reshape(x, TensorSpec((*outer, channels * times), dtype))

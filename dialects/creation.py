@@ -4,7 +4,6 @@ import numpy as np
 
 from volta_mlir.dialects.base import Op, Result, normalize_axis, require
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.mlir import arith, ir, signless_element_type, signless_tensor_type
 
 
 class Creation(Op):

@@ -5,7 +5,6 @@ differentiable and not linear. Shapes, batching, lowering and cost come from the
 """
 
 import math as pymath
-from typing import Any
 
 import numpy as np
 
@@ -718,7 +717,9 @@ def _shift_reference(function, kind):
     def reference(x, count):
         bits = 8 * x.dtype.itemsize
         over = count.astype(f"u{x.dtype.itemsize}") >= bits
-        shifted = function(x.view(f"{kind}{x.dtype.itemsize}"), np.where(over, 0, count).astype(f"{kind}{x.dtype.itemsize}"))
+        shifted = function(
+            x.view(f"{kind}{x.dtype.itemsize}"), np.where(over, 0, count).astype(f"{kind}{x.dtype.itemsize}")
+        )
         return np.where(over, 0, shifted.view(x.dtype))
 
     return staticmethod(reference)
@@ -872,7 +873,9 @@ class SelectOp(Elementwise, name="select"):
         if predicate.dtype != bool_:
             raise DTypeError(f"the predicate is bool, got {predicate}")
         require(on_true == on_false, f"the branches must agree in shape and dtype, got {on_true} and {on_false}")
-        require(predicate.shape == on_true.shape, f"the predicate has shape {predicate.shape}, the branches {on_true.shape}")
+        require(
+            predicate.shape == on_true.shape, f"the predicate has shape {predicate.shape}, the branches {on_true.shape}"
+        )
         return on_true
 
     @classmethod

@@ -460,6 +460,8 @@ def signless_int64():
 def scatter_rows(b, table, rows, updates, body):
     """IREE's scatter: ``table[rows[i]] = body(updates[i], table[rows[i]])`` by element, for each ``i`` in order."""
     at = b.reshape(rows, TensorSpec((*rows.type.shape, 1), spec_of(rows.type).dtype))
+    # What computes the updates stays apart: IREE cannot compile a scatter for CUDA with some of it fused in.
+    updates = b.unfused(updates, spec_of(updates.type))
     op = ir.Operation.create(
         "iree_linalg_ext.scatter",
         results=[table.type],
@@ -583,12 +585,6 @@ class ScatterSetOp(Scatter, name="scatter_set"):
 class ScatterExtremum(Scatter):
     """Family of scatter_max and scatter_min. Equal candidates for a place share its derivative, which is 0 at NaN."""
 
-    elementwise = None
-
-    @classmethod
-    def combine(cls, b, dtype, old, new):
-        return cls.elementwise.scalar(b, dtype, old, new)
-
     @classmethod
     def tangent(cls, primals, tangents, outs, *, axis, batch_axes):
         x, indices, updates = primals
@@ -606,11 +602,13 @@ class ScatterExtremum(Scatter):
 class ScatterMaxOp(ScatterExtremum, name="scatter_max"):
     """Replaces each place by the maximum of it and its updates; NaN wins."""
 
-    elementwise = MaximumOp
-
     @staticmethod
     def accumulate(table, rows, updates):
         np.maximum.at(table, rows, updates)
+
+    @classmethod
+    def combine(cls, b, dtype, old, new):
+        return MaximumOp.scalar(b, dtype, old, new)
 
     @classmethod
     def neutral(cls, dtype):
@@ -620,11 +618,13 @@ class ScatterMaxOp(ScatterExtremum, name="scatter_max"):
 class ScatterMinOp(ScatterExtremum, name="scatter_min"):
     """Replaces each place by the minimum of it and its updates; NaN wins."""
 
-    elementwise = MinimumOp
-
     @staticmethod
     def accumulate(table, rows, updates):
         np.minimum.at(table, rows, updates)
+
+    @classmethod
+    def combine(cls, b, dtype, old, new):
+        return MinimumOp.scalar(b, dtype, old, new)
 
     @classmethod
     def neutral(cls, dtype):

@@ -4,12 +4,16 @@ The MLIR bindings do not know IREE. Declaring here what is used of it lets a low
 printed like any other; IREE parses the printed generic form.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volta_mlir.mlir import ext, ir
 
-Value = ext.Operand[Any]
-Result = ext.Result[Any]
+if TYPE_CHECKING:  # the bindings read annotations of operations, for a type checker they say nothing
+    Value = Any
+    Result = Any
+else:
+    Value = ext.Operand[Any]
+    Result = ext.Result[Any]
 
 
 class IreeLinalgExt(ext.Dialect, name="iree_linalg_ext"):

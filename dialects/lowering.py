@@ -95,7 +95,9 @@ class Lowering:
         type_ = signless_tensor_type(spec)
         if spec.size == 0:
             return self.empty(spec)
-        return arith.constant(type_, ir.DenseElementsAttr.get(np.ascontiguousarray(array).reshape(spec.shape), type=type_))
+        return arith.constant(
+            type_, ir.DenseElementsAttr.get(np.ascontiguousarray(array).reshape(spec.shape), type=type_)
+        )
 
     def filled(self, scalar: Any, spec: TensorSpec) -> Any:
         """A tensor filled by ``linalg.fill`` from a scalar value; the initial value of reductions."""
@@ -198,8 +200,17 @@ class Lowering:
             groups = []
         return tensor.expand_shape(signless_tensor_type(out), x, groups, [], out.shape)
 
+    def unfused(self, x: Any, spec: TensorSpec) -> Any:
+        """``x`` (of ``spec``, not empty) behind a ``tensor.reshape``, across which IREE neither fuses nor moves ops."""
+        flat = self.reshape(x, spec.with_shape((spec.size,)))
+        extents = self.dense(np.array(spec.shape), TensorSpec((spec.rank,), np.dtype("int64")))
+        return tensor.reshape(x.type, flat, extents)
+
     def extract_slice(self, x: Any, offsets: Sequence[Any], sizes: Sequence[int], strides: Sequence[int]) -> Any:
-        """Every ``strides[i]``-th element of ``x`` from ``offsets[i]`` (ints or ``index`` values) on, ``sizes[i]`` of them."""
+        """``sizes[i]`` elements of ``x`` along each axis, every ``strides[i]``-th from ``offsets[i]`` on.
+
+        Offsets are ints or ``index`` values.
+        """
         static, dynamic = self._split_offsets(offsets)
         type_ = ir.RankedTensorType.get(sizes, x.type.element_type)
         return tensor.extract_slice(type_, x, dynamic, [], [], static, list(sizes), list(strides))

@@ -8,6 +8,7 @@ window counts in row-major order; it stands for the element in ``window_gather``
 import itertools
 import math as pymath
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,9 +58,9 @@ class Axis:
         padded = self.extent + self.low + self.high
         require(self.span <= max(padded, 1), f"a window over {self.span} elements does not fit into {padded}")
 
-    def transposed(self) -> "TransposedAxis":
-        """The geometry of the transposed map."""
-        return TransposedAxis(self)
+    def transposed(self, spread: bool = False) -> "TransposedAxis":
+        """The geometry of the transposed map; with ``spread`` it has one phase only."""
+        return TransposedAxis(self, spread)
 
 
 class TransposedAxis:
@@ -68,13 +69,14 @@ class TransposedAxis:
     The element at ``p`` is in window ``o`` as its ``t``-th, where ``p + low = o · stride + t · dilation``. Written as
     ``p + low = i · stride + phase``, each ``phase`` has windows ``o = i - u`` for ``t = phase + u · stride``: the
     elements of one phase come from windows of stride 1 over the windows, which overlap in ``taps`` places. That needs
-    a stride or a dilation of 1; with both larger, the windows are spread out first to be ``stride`` apart.
+    a stride or a dilation of 1; with both larger, the windows are spread out first to be ``stride`` apart, with zeros
+    between them.
     """
 
-    def __init__(self, axis: Axis) -> None:
+    def __init__(self, axis: Axis, spread: bool) -> None:
         self.axis = axis
         #: How far to spread the windows first.
-        self.spread = axis.stride if axis.dilation > 1 else 1
+        self.spread = axis.stride if spread or axis.dilation > 1 else 1
         #: The stride that remains, which is also the number of phases.
         self.phases = axis.stride // self.spread
         self.taps = -(-axis.window // self.phases)
@@ -139,7 +141,7 @@ def slide(b, inputs, geometry, starts, step):
                 accumulators = step(mine, [b.constant_index(t) for t in place], phase, accumulators)
             return accumulators[-1]
 
-        source = [0, *(1 + 2 * a for a in range(rank)), last]
+        source: list[Any] = [0, *(1 + 2 * a for a in range(rank)), last]
         *others, start = starts
         maps = [*[source] * len(slices), *[identity] * len(others)]
         parallel = ["parallel"] * (last + 1)
@@ -455,7 +457,8 @@ class WindowArgmaxOp(Reduction, name="window_argmax"):
     def step(cls, b, dtype, element, place, geometry, best, index):
         if is_float(dtype):
             better = arith.ori(
-                arith.cmpf(arith.CmpFPredicate.OGT, element, best), arith.cmpf(arith.CmpFPredicate.UNO, element, element)
+                arith.cmpf(arith.CmpFPredicate.OGT, element, best),
+                arith.cmpf(arith.CmpFPredicate.UNO, element, element),
             )
         else:
             predicate = arith.CmpIPredicate.ugt if is_unsigned(dtype) else arith.CmpIPredicate.sgt
@@ -524,7 +527,7 @@ class WindowGatherOp(Window, name="window_gather"):
             taps = b.scalar(pymath.prod(axis.window for axis in axes), INDEX)
             inside = arith.cmpi(arith.CmpIPredicate.ult, number, taps)
             rest = b.to_index(arith.select(inside, number, b.scalar(0, INDEX)), INDEX)
-            at = []
+            at: list[Any] = []
             for a, axis in reversed(list(enumerate(axes))):
                 place = arith.remui(rest, b.constant_index(axis.window))
                 rest = arith.divui(rest, b.constant_index(axis.window))
@@ -550,7 +553,9 @@ class Scattering(Window):
     def check_windows(cls, operand, shape, **attributes):
         """Raises ShapeError unless ``operand`` has an element for each window over ``shape``."""
         counts = cls.counts(shape, **attributes)
-        require(operand.shape == counts, f"{operand} does not have an element for each of the windows {counts} of {shape}")
+        require(
+            operand.shape == counts, f"{operand} does not have an element for each of the windows {counts} of {shape}"
+        )
 
     @classmethod
     def scatter(cls, b, op, inputs, hits):
@@ -577,7 +582,9 @@ class Scattering(Window):
 
         def step(elements, place, phase, accumulators):
             places = [
-                arith.addi(along, arith.muli(b.constant_index(axis.phases), arith.subi(b.constant_index(axis.taps - 1), u)))
+                arith.addi(
+                    along, arith.muli(b.constant_index(axis.phases), arith.subi(b.constant_index(axis.taps - 1), u))
+                )
                 for axis, along, u in zip(geometry, phase, place, strict=True)
             ]
             element = b.convert(elements[0], out.dtype, wide)

@@ -16,7 +16,7 @@ from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import func, ir, spec_of, tensor_type
+from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import (
     DERIVATIONS,
     call,
@@ -52,7 +52,8 @@ class Autodiff(Pass, name="volta-autodiff"):
 def _differentiated(declaration: Any, source: Any) -> list[int]:
     """The argument numbers of ``volta.wrt``, checked."""
     if "volta.wrt" not in declaration.attributes:
-        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=source_location(declaration.location))
+        where = source_location(declaration.location)
+        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=where)
     wrt = list(ir.DenseI64ArrayAttr(declaration.attributes["volta.wrt"]))
     for i in wrt:
         if not 0 <= i < len(source.arguments) or not is_float(spec_of(source.arguments[i].type).dtype):
@@ -178,7 +179,8 @@ def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
             if tangents[i] is not None:
                 accumulate(tangents[i], Tensor._traced(seed, spec_of(seed.type), None))
     linear_values = set(list(block.arguments)[primals : primals + len(wrt)])
-    linear_ops, residual_ops = [], {}
+    linear_ops: list[Any] = []
+    residual_ops: dict[Any, Any] = {}
     for op in program:
         if any(v in linear_values for v in op.operation.operands):
             linear_ops.append(op)
@@ -201,7 +203,7 @@ def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
         if all(ct is None for ct in results):
             continue
         with trace.emitting(end, op.location) as emitter:
-            operands = []
+            operands: list[Any] = []
             for v in op.operation.operands:
                 if v in linear_values:
                     operands.append(spec_of(v.type))
@@ -270,8 +272,8 @@ DERIVATIONS["volta.vjp"] = _define_vjp
 def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
     """Divides a vjp function into ``@name.fwd`` and ``@name.bwd``; the function itself then calls the two.
 
-    ``count`` is the number of the source's results. The forward has the primals for arguments and returns the results, then the residuals: the values that the
-    backward needs. The backward takes the residuals, then the cotangents.
+    ``count`` is the number of the source's results. The forward has the primals for arguments and returns the results,
+    then the residuals: the values that the backward needs. The backward takes the residuals, then the cotangents.
     """
     block = function.entry_block
     *ops, terminator = block.operations
@@ -280,16 +282,10 @@ def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
     seeds = list(block.arguments)[len(block.arguments) - len(_float_values(outs)) :]
     primals = list(block.arguments)[: len(block.arguments) - len(seeds)]
 
-    needed = set(outs)
-    forward = []
-    for op in reversed(ops):
-        if any(r in needed for r in op.operation.results):
-            forward.append(op)
-            needed.update(op.operation.operands)
-    forward.reverse()
+    forward = _needed_for(outs, ops)
+    in_forward = set(forward)
+    backward = [op for op in _needed_for(grads, ops) if op not in in_forward]
     forward_values = {r for op in forward for r in op.operation.results} | set(primals)
-    kept = set(forward)
-    backward = [op for op in ops if op not in kept]
     used = [v for op in backward for v in op.operation.operands] + grads
     residuals = list(dict.fromkeys(v for v in used if v in forward_values))
 
@@ -306,6 +302,16 @@ def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
     return fwd, bwd
 
 
+def _needed_for(values: Sequence[Any], ops: Sequence[Any]) -> list[Any]:
+    """Those of ``ops`` that ``values`` depend on, in order."""
+    needed, found = set(values), []
+    for op in reversed(ops):
+        if any(r in needed for r in op.operation.results):
+            found.append(op)
+            needed.update(op.operation.operands)
+    return found[::-1]
+
+
 def define_split_vjp(module: Any, source: Any, wrt: Sequence[int]) -> None:
     """Defines ``@source.fwd`` and ``@source.bwd`` (see :func:`split`) for a function of the module."""
     flatten(module, source)
@@ -317,7 +323,10 @@ def _function_of(near: Any, name: str, arguments: list[Any], ops: list[Any], res
     """A private function with copies of ``ops`` over ``arguments``."""
     with near.location:
         function = func.FuncOp(
-            name, ([v.type for v in arguments], [v.type for v in results]), visibility="private", ip=ir.InsertionPoint(near)
+            name,
+            ([v.type for v in arguments], [v.type for v in results]),
+            visibility="private",
+            ip=ir.InsertionPoint(near),
         )
         block = function.add_entry_block()
     values = dict(zip(arguments, block.arguments, strict=True))

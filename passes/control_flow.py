@@ -322,8 +322,8 @@ class Scan(Control, kind="volta.scan"):
         ]
         inputs = [F.moveaxis(x, 0, 1) if b else x for x, b in zip(inputs, b_inputs, strict=True)]
         body = self._vmap(self.body, [*b_consts, *[True] * len(carry), *b_inputs], size)
-        specs = [[t.spec for t in group] for group in (consts, carry, inputs)]
-        name = self._declare(body, *specs, self.reverse)
+        c, k, x = ([t.spec for t in group] for group in (consts, carry, inputs))
+        name = self._declare(body, c, k, x, self.reverse)
         outs = self._call(name, [*consts, *carry, *inputs])
         return [*outs[: len(carry)], *(F.moveaxis(y, 1, 0) for y in outs[len(carry) :])]
 

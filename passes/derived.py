@@ -35,7 +35,7 @@ def kind_of(function: Any) -> str | None:
     return next((kind for kind in DERIVATIONS if kind in function.attributes), None)
 
 
-def control_of(function: Any) -> Any | None:
+def control_of(function: Any) -> Any:
     """The :class:`volta_mlir.passes.control_flow.Control` of a function of such a kind, None for any other."""
     if not function.is_external:
         return None
@@ -107,8 +107,8 @@ def flatten(module: Any, function: Any, callers: Sequence[str] = ()) -> Any:
     """
     name = function.sym_name.value
     if name in callers:
-        way = " -> ".join(f"@{f}" for f in (*callers[callers.index(name) :], name))
-        raise CompileError(f"recursion can't be compiled: {way}", location=source_location(function.location))
+        circle = " -> ".join(f"@{f}" for f in (*callers[callers.index(name) :], name))
+        raise CompileError(f"recursion can't be compiled: {circle}", location=source_location(function.location))
     function = define(module, function, callers)
     callers = (*callers, name)
     if function.is_external:
@@ -223,7 +223,7 @@ def build_function(
     """A private function whose results are those of ``body(*argument tensors)``; returns its name."""
     name = unique_name(module, stem)
     with location:
-        types = [tensor_type(s) for s in arguments], []
+        types: tuple[list[Any], list[Any]] = [tensor_type(s) for s in arguments], []
         function = func.FuncOp(name, types, visibility="private", ip=ir.InsertionPoint(module.body))
         block = function.add_entry_block()
     with trace.emitting(ir.InsertionPoint(block), location) as emitter:

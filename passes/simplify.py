@@ -127,7 +127,7 @@ def fold_constants(op: Any, emitter: trace.Emitter) -> Tensor | None:
     arrays = [_constant(v) for v in op.operation.operands]
     if any(a is None for a in arrays):
         return None
-    (value,) = type(op).evaluate(arrays, op.attribute_values())  # type: ignore[arg-type]  # none is None
+    (value,) = type(op).evaluate(arrays, op.attribute_values())
     return emitter.wrap(emitter.constant(value))
 
 

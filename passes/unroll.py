@@ -76,9 +76,7 @@ def _erase_unused(module: Any) -> None:
             for op in () if function.is_external else function.entry_block.operations:
                 if op.operation.name == "func.call":
                     used.add(callee_of(op).sym_name.value)
-        unused = [
-            f for f in functions(module) if f.sym_name.value not in used and "sym_visibility" in f.attributes
-        ]
+        unused = [f for f in functions(module) if f.sym_name.value not in used and "sym_visibility" in f.attributes]
         if not unused:
             return
         for function in unused:

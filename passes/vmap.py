@@ -29,7 +29,9 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
     """``(arguments, with a leading axis where volta.batched) -> (results, all with a leading axis)``"""
     for attribute in ("volta.batched", "volta.size"):
         if attribute not in declaration.attributes:
-            raise CompileError(f"a volta.vmap function needs {attribute}", location=source_location(declaration.location))
+            raise CompileError(
+                f"a volta.vmap function needs {attribute}", location=source_location(declaration.location)
+            )
     flags = list(ir.DenseBoolArrayAttr(declaration.attributes["volta.batched"]))
     size = ir.IntegerAttr(declaration.attributes["volta.size"]).value
     if len(flags) != len(source.arguments):
@@ -56,10 +58,12 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
         with trace.emitting(end, op.location) as emitter:
             if op.operation.name == "func.return":
                 outs = [
-                    values[v] if flag else F.broadcast_to(emitter.wrap(values[v]), (size, *spec_of(v.type).shape))._value
+                    values[v]
+                    if flag
+                    else F.broadcast_to(emitter.wrap(values[v]), (size, *spec_of(v.type).shape))._value
                     for v, flag in zip(operands, mapped, strict=True)
                 ]
-                func.ReturnOp(outs, ip=end)
+                func.ReturnOp(outs, loc=op.location, ip=end)
                 break
             control = control_of(callee_of(op)) if op.operation.name == "func.call" else None
             if not isinstance(op, Op) and not control:

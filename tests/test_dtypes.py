@@ -15,7 +15,11 @@ from volta_mlir.dtypes import DTYPES, FLOATS, INTEGERS, UNSIGNED, TensorSpec, as
 # The names of the table's rows and columns.
 OPERANDS: dict[str, Any] = {
     "b": np.dtype(bool),
-    **{f"{kind}{bits}": as_dtype(f"{name}{bits}") for kind, name in (("u", "uint"), ("i", "int")) for bits in (8, 16, 32, 64)},
+    **{
+        f"{kind}{bits}": as_dtype(f"{name}{bits}")
+        for kind, name in (("u", "uint"), ("i", "int"))
+        for bits in (8, 16, 32, 64)
+    },
     "bf16": as_dtype("bfloat16"),
     **{f"f{bits}": as_dtype(f"float{bits}") for bits in (16, 32, 64)},
     "int": 1,
@@ -28,7 +32,9 @@ def documented_table() -> dict[tuple[str, str], str]:
     text = (Path(__file__).parents[1] / "docs" / "semantics.md").read_text()
     section = text.split("## Dtypes and promotion")[1].split("\n## ")[0]
     header, _, *rows = [
-        [cell.strip(" *") for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
+        [cell.strip(" *") for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
     ]
     return {(row[0], column): result for row in rows for column, result in zip(header[1:], row[1:], strict=True)}
 

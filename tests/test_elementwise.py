@@ -16,7 +16,9 @@ from volta_mlir.dialects import OPS
 from volta_mlir.dtypes import FLOATS, INTEGERS, SIGNED, TensorSpec, float32, float64
 from volta_mlir.tensor import Tensor
 
-F32 = np.array([-np.inf, -1e4, -2.5, -1.5, -1.0, -0.3, -0.0, 0.0, 0.3, 0.5, 1.0, 1.5, 2.5, 3.0, 1e4, np.inf, np.nan], np.float32)
+F32 = np.array(
+    [-np.inf, -1e4, -2.5, -1.5, -1.0, -0.3, -0.0, 0.0, 0.3, 0.5, 1.0, 1.5, 2.5, 3.0, 1e4, np.inf, np.nan], np.float32
+)
 INT = np.array([-7, -3, -2, -1, 0, 1, 2, 3, 7, 100], np.int32)
 
 
@@ -259,7 +261,9 @@ def test_accuracy_of_compiled_functions(dtype: np.dtype) -> None:
         # A third spread over the range, a third close to 0, a third of all magnitudes.
         wide = [rng.uniform(low, high, 1000) for low, high in ranges]
         near = [np.clip(rng.uniform(-1, 1, 1000), low, high) for low, high in ranges]
-        small = [np.clip(rng.standard_normal(1000) * 10 ** rng.uniform(-12, 0, 1000), low, high) for low, high in ranges]
+        small = [
+            np.clip(rng.standard_normal(1000) * 10 ** rng.uniform(-12, 0, 1000), low, high) for low, high in ranges
+        ]
         operands[name] = [np.concatenate(x).astype(dtype) for x in zip(wide, near, small, strict=True)]
     compiled = compile_functions(
         {

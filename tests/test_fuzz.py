@@ -23,9 +23,8 @@ from tests.harness import Arrays, call, compile_functions, function_module, run_
 from tests.samples import random_array
 from tests.tolerances import INNER_PRODUCT, RELATIVE, norm
 from volta_mlir.dialects import OPS, Op
-from volta_mlir.dialects.contraction import free_axes
 from volta_mlir.dialects.elementwise import Elementwise
-from volta_mlir.dtypes import DTYPES, TensorSpec, bool_, float32, float64, int32, is_float
+from volta_mlir.dtypes import DTYPES, TensorSpec, bool_, float64, int32, is_float
 from volta_mlir.errors import VoltaError
 from volta_mlir.interpreter import interpret
 from volta_mlir.mlir import context, ext, ir
@@ -92,7 +91,9 @@ class Program:
         for step in self.steps:
             operands = [values[i] for i in step.operands]
             outs = step.op.evaluate(operands, step.attributes)
-            if noise is not None and step.op.flops([_spec(x) for x in operands], [_spec(x) for x in outs], **step.attributes):
+            if noise is not None and step.op.flops(
+                [_spec(x) for x in operands], [_spec(x) for x in outs], **step.attributes
+            ):
                 outs = tuple(_perturbed(out, noise) for out in outs)
             values += outs
         return [values[i] for i in self.results]
@@ -206,7 +207,9 @@ def _draw_op(draw: Draw, program: Program, elementwise: bool) -> None:
     if op.mnemonic in BY_MNEMONIC:
         attributes = BY_MNEMONIC[op.mnemonic](draw, spec)
     else:
-        attributes = {n: draw(st.booleans()) if t is bool else BY_NAME[n](draw, spec) for n, t in op.attribute_types.items()}
+        attributes = {
+            n: draw(st.booleans()) if t is bool else BY_NAME[n](draw, spec) for n, t in op.attribute_types.items()
+        }
     specs = operand_specs(op, spec, attributes)
     if specs is not None:
         at = specs.index(spec) if spec in specs else None
@@ -317,11 +320,15 @@ def _wrong_floats(a: np.ndarray, e: np.ndarray, runs: Arrays) -> np.ndarray:
 # -- tests ---------------------------------------------------------------------------------------------------------
 
 
-def explore(strategy: st.SearchStrategy[Program], examples: int, check: Callable[[Program], None], shrink: bool = True) -> None:
+def explore(
+    strategy: st.SearchStrategy[Program], examples: int, check: Callable[[Program], None], shrink: bool = True
+) -> None:
     """Runs ``check`` on this many programs; a failure is reported for the simplest program that fails."""
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    settings(max_examples=examples, phases=phases, suppress_health_check=checks)(given(strategy)(lambda program: check(program)))()
+    settings(max_examples=examples, phases=phases, suppress_health_check=checks)(
+        given(strategy)(lambda program: check(program))
+    )()
 
 
 def tiers(default: int, full: int) -> Any:
@@ -359,9 +366,7 @@ def test_derivatives(examples: int) -> None:
             return
         rng = np.random.default_rng(program.seed)
         primals = tuple(map(Tensor, program.draw_arguments()))
-        tangents = tuple(
-            Tensor(rng.standard_normal(x.shape)) if _is_float_spec(x.spec) else None for x in primals
-        )
+        tangents = tuple(Tensor(rng.standard_normal(x.shape)) if _is_float_spec(x.spec) else None for x in primals)
         floats = [n for n, i in enumerate(program.results) if _is_float_spec(program.values[i])]
 
         def function(*tensors: Tensor) -> list[Tensor]:

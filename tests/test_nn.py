@@ -13,7 +13,7 @@ import torch
 
 import volta_mlir as volta
 from volta_mlir import nn, tree
-from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.modules import trainable_mask
 from volta_mlir.nn import functional
 
@@ -149,6 +149,25 @@ def test_a_list_may_be_filled_later():
     model.layers.append(volta.ones((2,)))
     with pytest.raises(TypeError, match="wrap each tensor"):
         names(model)
+
+
+def test_properties_work_as_in_other_classes():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.log_scale = nn.Parameter([0.0])
+
+        @property
+        def scale(self):
+            return self.log_scale.exp()
+
+        @scale.setter
+        def scale(self, value):
+            self.log_scale = volta.log(value)
+
+    module = Scaled()
+    module.scale = np.exp(volta.Tensor([2.0]).numpy())
+    assert module.log_scale.tolist() == [2.0]
+    assert names(module) == ["log_scale"]
 
 
 def test_call_runs_forward():
@@ -410,6 +429,15 @@ def test_buffers_of_a_captured_module_come_back():
     for expected in (1.0, 1.5):
         apply(np.full((4, 3), 2.0, np.float32))
         assert norm.mean.tolist() == [expected] * 3
+
+
+def test_a_buffer_in_two_places_cannot_be_written_in_a_trace():
+    norm = Norm()
+    apply = volta.jit(lambda model, x: model(x))
+    model, x = nn.Sequential(norm, norm), np.ones((4, 3), np.float32)
+    with pytest.raises(TraceError, match=r"buffer 0\.mean is assigned .* belongs to two places"):
+        apply(model, x)
+    assert apply(model.eval(), x).shape == (4, 3)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -132,9 +132,7 @@ def unchecked_op(case: Case, types: list[Any], results: list[Any], attributes: d
     module = ir.Module.create()
     function = func.FuncOp("f", (types, []), ip=ir.InsertionPoint(module.body))
     block = function.add_entry_block()
-    ir.Operation.create(
-        case.op.OPERATION_NAME, results, list(block.arguments), attributes, ip=ir.InsertionPoint(block)
-    )
+    ir.Operation.create(case.op.OPERATION_NAME, results, list(block.arguments), attributes, ip=ir.InsertionPoint(block))
     func.ReturnOp([], ip=ir.InsertionPoint(block))
     return module.operation
 
@@ -275,7 +273,9 @@ def derivative_problem(case: Case, function: Function, primals: list[Tensor]) ->
     cotangents = normal(case, "pulled back", [out.spec for out in outs])
     pulled = pullback(function, len(primals))(*primals, *cotangents)
     forward, reverse = inner_product(cotangents, pushed), inner_product(pulled, tangents)
-    scale = sum(tolerances.norm(c.numpy()) * tolerances.norm(p.numpy()) for c, p in zip(cotangents, pushed, strict=True))
+    scale = sum(
+        tolerances.norm(c.numpy()) * tolerances.norm(p.numpy()) for c, p in zip(cotangents, pushed, strict=True)
+    )
     if not abs(forward - reverse) <= tolerances.INNER_PRODUCT * scale:
         return f"vjp against jvp: ⟨ct, J t⟩ = {forward}, ⟨Jᵀ ct, t⟩ = {reverse}"
     return None

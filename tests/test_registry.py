@@ -26,31 +26,17 @@ every_op = pytest.mark.parametrize("mnemonic", OPS)
 @every_op
 def test_has_every_facet(mnemonic: str) -> None:
     op = OPS[mnemonic]
-    missing = placeholders(op) - {"tangent", "transpose"}
-    if provider(op, "reference") is Op:
-        missing.add("reference")
+    missing = [facet for facet in ("infer", "reference", "batch", "lower", "flops") if provider(op, facet) is Op]
     if op.linear is not None and provider(op, "transpose") is Op:
-        missing.add("transpose (it says that it is linear)")
+        missing.append("transpose (it says that it is linear)")
     if op.linear is None and op.differentiable and has_float_results(mnemonic) and not has_tangent(op):
-        missing.add("tangent or partials (or differentiable = False)")
-    assert not missing, f"{op.__module__}.{op.__name__} lacks {', '.join(sorted(missing))}"
+        missing.append("tangent or partials (or differentiable = False)")
+    assert not missing, f"{op.__module__}.{op.__name__} lacks {', '.join(missing)}"
 
 
 def provider(op: type[Op], method: str) -> type:
     """The class from which an op has a method."""
     return next(cls for cls in op.__mro__ if method in cls.__dict__)
-
-
-def placeholders(op: type[Op]) -> set[str]:
-    """The methods that raise ``missing``: facets of every op, and those that a family's own facets call."""
-    lineage = op.__mro__
-    found = set()
-    for name in dir(op):
-        code = getattr(getattr(op, name), "__code__", None)
-        overridden = lineage.index(provider(op, "lower")) < lineage.index(provider(op, name)) if code else True
-        if code and "missing" in code.co_names and (provider(op, name) is Op or not overridden):
-            found.add(name)
-    return found
 
 
 def has_tangent(op: type[Op]) -> bool:
@@ -92,7 +78,8 @@ def takes(op: type[Op], sample: Sample, dtype: np.dtype) -> bool:
     case = Case(op, sample, sample.dtypes[0])
     specs = [spec.with_dtype(dtype) if spec.dtype == case.dtype else spec for spec in case.specs]
     try:
-        op.infer_all(*specs, **sample.attributes_for(dtype))
+        with np.errstate(all="ignore"):
+            op.infer_all(*specs, **sample.attributes_for(dtype))
     except VoltaError:
         return False
     return True

@@ -248,6 +248,12 @@ def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) 
         accessors = trees.accessors(inner)
         for i in changed:
             if _is_module_buffer(inner, accessors[i]):
+                # In the trace a module that occurs twice is two, and one would not see what the other writes.
+                if sum(leaf is before[i] for leaf in before) > 1:
+                    raise TraceError(
+                        f"the buffer {trees.path_name(accessors[i][2:])} is assigned while it is traced, but belongs to"
+                        " two places of the arguments; put a module of its own in each place"
+                    )
                 writes.append(BufferWrite(accessor=accessors[i]))
                 values.append(after[i])
     for module, name, _ in trace.outer_writes:

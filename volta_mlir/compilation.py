@@ -28,7 +28,7 @@ from volta_mlir.cache import Cache
 from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import ArtifactError, TraceError, warn
-from volta_mlir.mlir import PACKAGE, context, function_named, ir
+from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
 from volta_mlir.progress import working
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.runtime.device import Device
@@ -101,7 +101,7 @@ def jit(
     # What an object holds may change between calls, which a captured object would hide.
     instance = getattr(function, "__self__", None) if inspect.ismethod(function) else None
     if hasattr(function, "is_trainable"):  # a Module
-        instance, function = function, type(function).forward
+        instance, function = function, type(function).forward  # type: ignore[attr-defined]  # a Module has it
     jitted = Jitted(
         getattr(function, "__func__", function), static=static, donate=donate, device=device, options=options
     )
@@ -154,11 +154,17 @@ class Jitted:
     def __reduce__(self) -> Any:
         """Like a function by its name where that leads here; otherwise a copy that has compiled nothing yet."""
         found: Any = sys.modules.get(self.__module__)
-        for name in self.__qualname__.split("."):
+        path: str = vars(self)["__qualname__"]
+        for name in path.split("."):
             found = getattr(found, name, None)
         if found is self:
-            return self.__qualname__
-        settings = {"static": self.static, "donate": self.donate, "device": self._device_name, "options": self.options}
+            return path
+        settings: dict[str, Any] = {
+            "static": self.static,
+            "donate": self.donate,
+            "device": self._device_name,
+            "options": self.options,
+        }
         return functools.partial(Jitted, self.function, **settings), ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -430,7 +436,7 @@ class Compiled:
     def _signature(self, wanted: Mapping[int, int], kept: Mapping[int, int]) -> Signature:
         """What the artifact says of itself; ``kept`` are those of the ``wanted`` donations that are in place."""
         lowered, traced = self.lowered, self.lowered.traced
-        specs = [tracing.spec_of(t) for t in traced.trace.function.type.inputs]
+        specs = [spec_of(t) for t in traced.trace.function.type.inputs]
         leaves = [
             leaf(name, specs[i].shape, specs[i].dtype.name, wanted.get(i), in_place=i in kept)
             for i, name in enumerate(lowered.argument_names)
@@ -515,11 +521,10 @@ def _describe(tree: Any) -> Tree:
     accessors = trees.accessors(tree)
     if len(accessors) == 1 and not accessors[0]:
         return Tree("none")  # a static leaf has no value in the compiled function
-    children: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for accessor in accessors:
-        entry = str(accessor[0].entry)
-        children.setdefault(entry, accessor[:1](tree))
-    return Tree("dict", children=tuple(map(_describe, children.values())), keys=tuple(children))
+        attributes.setdefault(str(accessor[0].entry), accessor[:1](tree))
+    return Tree("dict", children=tuple(map(_describe, attributes.values())), keys=tuple(attributes))
 
 
 def _read_cached(cache: Cache, key: str) -> Any:
@@ -563,7 +568,7 @@ class Executable:
         self._writes = traced.writes
         self._captures = list(traced.captures)
         self._arguments = traced.arguments
-        self._argument_specs = [tracing.spec_of(t) for t in traced.trace.function.type.inputs]
+        self._argument_specs = [spec_of(t) for t in traced.trace.function.type.inputs]
         self._loaded = LoadedModule(vmfb, device)
         self._function = self._loaded.functions[name]
 

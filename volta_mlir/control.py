@@ -127,7 +127,7 @@ def scan(
             f"scan: xs must have one leading length, got {', '.join(str(x.spec) for x in inputs) or 'no xs'}"
             f"{'' if length is None else f' and length={length}'}"
         )
-    (steps,) = lengths
+    steps = int(lengths.pop() or 0)
     carry = _tensors(init)
     part = _trace_part(function, _examples(init), _examples(xs, drop_axis=True))
     carry_structure = flatten_tree(_examples(init))[1]
@@ -153,12 +153,14 @@ def scan(
         return [*leaves[:count], *new_buffers, *leaves[count:]]
 
     state = [*carry, *written]
-    specs = [[t.spec for t in group] for group in (consts, state, inputs)]
-    name = _build(f"{part.trace.name}.body", [*specs[0], *specs[1], *step_specs], body)
-    results = [*specs[1], *_result_specs(part)[count:]]
+    const_specs, state_specs, input_specs = ([t.spec for t in group] for group in (consts, state, inputs))
+    name = _build(f"{part.trace.name}.body", [*const_specs, *state_specs, *step_specs], body)
+    results = [*state_specs, *_result_specs(part)[count:]]
     trace = _current_trace()
     with context(), trace.current_location():
-        loop = declare_scan(trace.module, part.trace.name, name, *specs, results, steps, reverse)
+        loop = declare_scan(
+            trace.module, part.trace.name, name, const_specs, state_specs, input_specs, results, steps, reverse
+        )
     outs = _call(loop, [*consts, *state, *inputs])
     for write, value in zip(writes, outs[count : len(state)], strict=True):
         write.store(((), {}), value)

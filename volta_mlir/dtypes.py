@@ -8,7 +8,7 @@ and never widen a tensor of their own kind.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -100,7 +100,7 @@ def _reachable(name: str) -> set[str]:
 _REACHABLE = {name: _reachable(name) for name in _ABOVE}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _join(names: frozenset[str]) -> str:
     common = set.intersection(*(_REACHABLE[n] for n in names))
     # The least element is the one from which every other common bound can be reached.

@@ -291,7 +291,7 @@ def _compile_somehow(
                 )
             if refused.is_input_error:  # other flags cannot help
                 break
-            log.warning("does not compile for %s with %s: %s", target, shlex.join(flags), refused.summary)
+            log.info("does not compile for %s with %s: %s", target, shlex.join(flags), refused.summary)
     assert first_error is not None
     raise first_error
 

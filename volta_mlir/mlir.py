@@ -121,7 +121,7 @@ def spec_of(type_: Any) -> TensorSpec:
     raise TypeError(f"expected a statically shaped tensor of a Volta dtype, got {type_}")
 
 
-def function_named(module: Any, name: str) -> Any | None:
+def function_named(module: Any, name: str) -> Any:
     """The ``func.func`` called ``name`` in a module, None if there is none."""
     symbols = ir.SymbolTable(module.operation)
     found = symbols[name] if name in symbols else None  # noqa: SIM401 - it has no get

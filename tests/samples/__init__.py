@@ -54,7 +54,9 @@ def all_samples() -> dict[str, list[Sample]]:
     return samples
 
 
-def random_array(rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, ...], special: bool = False) -> np.ndarray:
+def random_array(
+    rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, ...], special: bool = False
+) -> np.ndarray:
     """Values spread over a dtype's usual range; ``special`` sprinkles NaN, infinities, zeros and extremes in."""
     size = int(np.prod(shape))
     if dtype == np.bool_:

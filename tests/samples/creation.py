@@ -20,7 +20,9 @@ def constant(name: str, shape: tuple[int, ...], special: bool = False) -> Sample
 
 
 def full(name: str, value: float, shape: tuple[int, ...], dtypes: tuple[np.dtype, ...] = DTYPES) -> Sample:
-    return Sample(name, nothing, lambda dtype: {"value": np.array(value).astype(dtype), "shape": shape}, dtypes, gradient=False)
+    return Sample(
+        name, nothing, lambda dtype: {"value": np.array(value).astype(dtype), "shape": shape}, dtypes, gradient=False
+    )
 
 
 def iota(name: str, shape: tuple[int, ...], axis: int) -> Sample:

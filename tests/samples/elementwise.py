@@ -15,7 +15,14 @@ from volta_mlir.dtypes import DTYPES, FLOATS, INTEGERS, bool_, float64, is_float
 NUMBERS = FLOATS + INTEGERS
 BITS = (*INTEGERS, bool_)
 
-SHAPES = {"scalar": (), "one element": (1, 1), "empty": (2, 0), "rank 4": (2, 1, 3, 2), "odd": (7, 13), "large": (1003,)}
+SHAPES = {
+    "scalar": (),
+    "one element": (1, 1),
+    "empty": (2, 0),
+    "rank 4": (2, 1, 3, 2),
+    "odd": (7, 13),
+    "large": (1003,),
+}
 
 Draw = Callable[[np.random.Generator, np.dtype, tuple[int, ...]], np.ndarray]
 
@@ -30,7 +37,21 @@ def extremes(dtype: np.dtype) -> np.ndarray:
         values = {info.min, info.min + 1, -1, 0, 1, 2, 3, 5, bits - 1, bits, bits + 1, info.max - 1, info.max}
         return np.array(sorted(v for v in values if info.min <= v <= info.max), dtype)
     info = ml_dtypes.finfo(dtype)
-    positive = [0.0, float(info.smallest_normal), 1e-3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 7.25, 100.0, float(info.max), np.inf]
+    positive = [
+        0.0,
+        float(info.smallest_normal),
+        1e-3,
+        0.5,
+        1.0,
+        1.5,
+        2.0,
+        2.5,
+        3.0,
+        7.25,
+        100.0,
+        float(info.max),
+        np.inf,
+    ]
     return np.array([*positive, *(-x for x in positive), np.nan]).astype(dtype)
 
 

@@ -4,6 +4,7 @@ They accept Tensors, numpy arrays and Python scalars, promote dtypes (``docs/sem
 ops. The dialect's own rules are written with them too.
 """
 
+from volta_mlir.functions import contraction, creation, elementwise, indexing, movement, reduction, sorting
 from volta_mlir.functions.contraction import *
 from volta_mlir.functions.creation import *
 from volta_mlir.functions.elementwise import *
@@ -11,8 +12,6 @@ from volta_mlir.functions.indexing import *
 from volta_mlir.functions.movement import *
 from volta_mlir.functions.reduction import *
 from volta_mlir.functions.sorting import *
-
-from volta_mlir.functions import contraction, creation, elementwise, indexing, movement, reduction, sorting
 
 _MODULES = (creation, elementwise, indexing, movement, reduction, contraction, sorting)
 

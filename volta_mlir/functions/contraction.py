@@ -9,7 +9,7 @@ import numpy as np
 
 from volta_mlir.dialects import contraction as ops
 from volta_mlir.errors import ShapeError
-from volta_mlir.functions.common import as_tensor, broadcast_shapes, broadcast_to, promote
+from volta_mlir.functions.common import broadcast_shapes, broadcast_to, promote
 from volta_mlir.functions.movement import reshape
 from volta_mlir.tensor import Tensor
 
@@ -52,7 +52,7 @@ def matmul(x: Any, y: Any) -> Tensor:
     inner = -2 if y.ndim > 1 else -1
     if x.shape[-1] != y.shape[inner]:
         raise ShapeError(f"matmul: the last axis of {x.spec} and axis {inner} of {y.spec} differ in extent")
-    if y.ndim <= 2 or x.ndim == 1 and y.ndim == 1:  # no batch axes on the right: x's are all free
+    if y.ndim <= 2 or (x.ndim == 1 and y.ndim == 1):  # no batch axes on the right: x's are all free
         return dot_general(x, y, ([x.ndim - 1], [y.ndim + inner]))
     if x.ndim == 1:
         return reshape(matmul(reshape(x, (1, -1)), y), (*y.shape[:-2], y.shape[-1]))

@@ -232,6 +232,9 @@ class Module:
     # -- attributes ----------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(getattr(type(self), name, None), "__set__"):  # a property
+            super().__setattr__(name, value)
+            return
         kind = self._kinds.get(name)
         if is_tensor_like(value):
             if kind is Kind.BUFFER:
