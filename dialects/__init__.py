@@ -30,6 +30,7 @@ __all__ = [
     "convolution",
     "creation",
     "elementwise",
+    "indexing",
     "movement",
     "random",
     "reduction",

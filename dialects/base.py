@@ -5,7 +5,7 @@ builder and the verifier follow; its methods are its *facets*:
 
 ``infer``       result specs from operand specs and attributes; the verifier recomputes and compares them
 ``reference``   an independent numpy formula; the eager interpreter and every test run it
-``tangent``     how tangents flow, written with linear ops (derived for linear ops, and from ``partials`` for elementwise)
+``tangent``     how tangents flow, in linear ops (derived for linear ops, and from ``partials`` for elementwise ones)
 ``transpose``   for linear ops only: cotangents of the operands from the cotangent of the result
 ``batch``       the op over one more leading axis
 ``lower``       the default lowering to linalg, tensor, arith and math
@@ -129,7 +129,7 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     """
 
     #: Attribute names and their Python types, in order. (Not annotated: ext takes annotations for fields.)
-    attribute_types = {}  # type: dict[str, Any]
+    attribute_types = {}  # type: dict[str, Any]  # noqa: RUF012 - every subclass makes its own
     mnemonic = ""
 
     #: Whether equal ops may be merged, and unused ones removed.

@@ -5,7 +5,7 @@ the three, and the ops are its derivatives: ``convolution(x, w)`` by ``y``, ``co
 ``convolution_kernel_grad(x, y)`` by ``w``. So the transpose of each, in either operand, is another of them, and
 derivatives of any order consist of nothing else. A transposed convolution is ``convolution_input_grad``.
 
-``layout`` names the axes of ``x`` and ``y``: N is the batch, C the channels, the others are spatial. The kernel's axes are
+``layout`` names the axes of ``x`` and ``y``: N is the batch, C the channels, others are spatial. The kernel's axes are
 in the same order, with O for the output channels and I for the input channels of a group: OIHW with NCHW, HWIO with
 NHWC. Channels are divided into ``groups`` that do not mix. Padding is zeros. The kernel is not flipped.
 """
@@ -139,7 +139,7 @@ class Convolutional(Op):
             expected = geometry.shapes[role]
             require(
                 shape == expected,
-                f"with {groups} groups, strides {strides}, padding {low} and {high} and dilation {dilation}, shapes {lhs}"
+                f"with {groups} groups, strides {strides}, padding {low}, {high} and dilation {dilation}, shapes {lhs}"
                 f" and {rhs} do not fit: {role} is {shape} with channels last, and should be {expected}",
             )
         return geometry
@@ -245,7 +245,7 @@ class Convolutional(Op):
 
 
 class ConvolutionOp(Convolutional, name="convolution"):
-    """``y[n, o, …] = sum of x[n, o · strides + k · dilation - low, …] · w[k, …]`` over the places ``k`` in the kernel and
+    """``y[n, o, …] = sum of x[n, o · strides + k · dilation - low, …] · w[k, …]`` over places ``k`` in the kernel and
     the input channels of the group."""
 
     @classmethod
@@ -270,7 +270,7 @@ class ConvolutionOp(Convolutional, name="convolution"):
 def easy_count(count):
     """A number of results along the last axis, not much larger than ``count``, for which IREE has fast convolutions.
 
-    It divides the axis into vectors of at most 8; for 13 or 29, of which only 1 is a divisor, it takes five times longer.
+    It divides the axis into vectors of at most 8; for 13 or 29, which only 1 divides, it takes five times longer.
     """
     while count > 8 and not any(count % n == 0 for n in (8, 7, 6, 5, 4)):
         count += 1
@@ -360,7 +360,7 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
 
 
 class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
-    """For each place in the kernel (of spatial ``extents``) the sum of the products of ``x`` and ``y`` that it makes."""
+    """For each place in the kernel (of spatial ``extents``) the sum of products of ``x`` and ``y`` that it makes."""
 
     roles = ("x", "y", "w")
     extents: tuple[int, ...]
@@ -419,7 +419,8 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         for first in range(0, len(slices), 9):
             few = slices[first : first + 9]
 
-            def body(*args, n=len(few)):
+            def body(*args):
+                n = len(args) // 2
                 return [add(u, args[n], total) for u, total in zip(args[:n], args[n + 1 :], strict=True)]
 
             parts += b.generic(

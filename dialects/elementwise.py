@@ -5,6 +5,7 @@ differentiable and not linear. Shapes, batching, lowering and cost come from the
 """
 
 import math as pymath
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ class DivOp(Binary, name="div"):
 
 
 class RemOp(Binary, name="rem"):
-    """The remainder of :class:`DivOp`, with the sign of ``x``: C's fmod for floats. For integers ``x rem 0`` is ``x``."""
+    """The remainder of :class:`DivOp`, with the sign of ``x`` (C's fmod). Of integers, ``x rem 0`` is ``x``."""
 
     in_float32 = True
     flops_per_element = 10
@@ -425,7 +426,7 @@ class ClampOp(Elementwise, name="clamp"):
 # -- mathematical functions ----------------------------------------------------------------------------------------
 
 
-def _single(function):
+def _single(function: Any) -> Any:
     """A numpy function that computes in float32 where its operands are in half precision."""
 
     def reference(*arrays):
@@ -434,7 +435,7 @@ def _single(function):
     return staticmethod(reference)
 
 
-def _real(function, dtype, *scalars):
+def _real(function: Any, dtype: np.dtype, *scalars: Any) -> Any:
     """One of :mod:`scalar_math`'s functions on MLIR scalars."""
     return function(*(sm.Real(x, dtype) for x in scalars)).value
 
@@ -499,7 +500,7 @@ class CbrtOp(Transcendental, name="cbrt"):
     partials = (lambda x, out: (1 / 3) / (out * out),)
 
 
-def _trigonometric(function):
+def _trigonometric(function: Any) -> Any:
     """The reference of a function whose argument is reduced by multiples of π, up to a limit."""
     return _single(lambda x: function(np.where(np.abs(x) < sm.TRIGONOMETRIC_LIMIT, x, np.nan).astype(x.dtype)))
 
@@ -711,16 +712,13 @@ class Shift(Binary):
         return arith.select(over, b.scalar(0, dtype), shifted)
 
 
-def _shift_reference(function, kind):
-    """``function`` on the bits as integers of ``kind``, with counts in range, and 0 for the others."""
+def _shift_reference(function: Any) -> Any:
+    """``function`` on the bits as unsigned integers, and 0 for counts that are out of range."""
 
     def reference(x, count):
-        bits = 8 * x.dtype.itemsize
-        over = count.astype(f"u{x.dtype.itemsize}") >= bits
-        shifted = function(
-            x.view(f"{kind}{x.dtype.itemsize}"), np.where(over, 0, count).astype(f"{kind}{x.dtype.itemsize}")
-        )
-        return np.where(over, 0, shifted.view(x.dtype))
+        bits, counts = x.view(f"u{x.dtype.itemsize}"), count.view(f"u{x.dtype.itemsize}")
+        over = counts >= 8 * x.dtype.itemsize
+        return np.where(over, 0, function(bits, np.where(over, 0, counts))).astype(bits.dtype).view(x.dtype)
 
     return staticmethod(reference)
 
@@ -728,13 +726,13 @@ def _shift_reference(function, kind):
 class ShiftLeftOp(Shift, name="shift_left"):
     """``x`` shifted to the left."""
 
-    reference, scalar_op = _shift_reference(np.left_shift, "u"), arith.shli
+    reference, scalar_op = _shift_reference(np.left_shift), arith.shli
 
 
 class ShiftRightLogicalOp(Shift, name="shift_right_logical"):
     """``x`` shifted to the right, filled with zeros."""
 
-    reference, scalar_op = _shift_reference(np.right_shift, "u"), arith.shrui
+    reference, scalar_op = _shift_reference(np.right_shift), arith.shrui
 
 
 class ShiftRightArithmeticOp(Shift, name="shift_right_arithmetic"):
@@ -744,7 +742,7 @@ class ShiftRightArithmeticOp(Shift, name="shift_right_arithmetic"):
     def reference(x, count):
         bits = 8 * x.dtype.itemsize
         signed = x.view(f"i{x.dtype.itemsize}")
-        clipped = np.minimum(count.astype(f"u{x.dtype.itemsize}"), bits - 1).astype(signed.dtype)
+        clipped = np.minimum(count.view(f"u{x.dtype.itemsize}"), bits - 1).astype(signed.dtype)
         return (signed >> clipped).view(x.dtype)
 
     @classmethod

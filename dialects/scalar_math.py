@@ -107,26 +107,32 @@ def fma(x: Real, y: Any, z: Any) -> Real:
 
 
 def exp(x: Real) -> Real:
+    """The exponential function."""
     return Real(math.exp(x.value), x.dtype)
 
 
 def log(x: Real) -> Real:
+    """The natural logarithm."""
     return Real(math.log(x.value), x.dtype)
 
 
 def sqrt(x: Real) -> Real:
+    """The square root."""
     return Real(math.sqrt(x.value), x.dtype)
 
 
 def rsqrt(x: Real) -> Real:
+    """One over the square root."""
     return Real(math.rsqrt(x.value), x.dtype)
 
 
 def floor(x: Real) -> Real:
+    """Rounds down."""
     return Real(math.floor(x.value), x.dtype)
 
 
 def round_even(x: Real) -> Real:
+    """Rounds to the nearest, halves to even."""
     return Real(math.roundeven(x.value), x.dtype)
 
 
@@ -136,10 +142,12 @@ def trunc(x: Real) -> Real:
 
 
 def minimum(x: Real, y: Any) -> Real:
+    """The smaller one; NaN if one is NaN."""
     return Real(arith.minimumf(x.value, x.of(y).value), x.dtype)
 
 
 def maximum(x: Real, y: Any) -> Real:
+    """The larger one; NaN if one is NaN."""
     return Real(arith.maximumf(x.value, x.of(y).value), x.dtype)
 
 
@@ -197,7 +205,7 @@ def _power_of_two(k: Real) -> Real:
 
 
 def expm1(x: Real) -> Real:
-    """``exp(x) - 1``: with ``x = k·ln 2 + r``, it is ``2^k·(expm1(r) + 1 - 2^-k)``, and expm1(r) is its Taylor series."""
+    """``exp(x) - 1``: for ``x = k·ln 2 + r`` it is ``2^k·(expm1(r) + 1 - 2^-k)``, and expm1(r) a Taylor series."""
     info = np.finfo(x.dtype)
     # Beyond these bounds the result is -1 or infinite. NaN may not reach the conversion of k to an integer.
     clipped = minimum(maximum(x, -(info.nmant + 2) * float(_LN2)), info.maxexp * float(_LN2))
@@ -224,6 +232,7 @@ def log1p(x: Real) -> Real:
 
 
 def logistic(x: Real) -> Real:
+    """``1 / (1 + exp(-x))``."""
     return 1 / (1 + exp(-x))
 
 
@@ -325,6 +334,7 @@ def sinh(x: Real) -> Real:
 
 
 def cosh(x: Real) -> Real:
+    """From ``exp(|x|)/2``, which does not overflow before the result does."""
     half = _half_exp(abs(x))
     return half + 0.25 / half
 
@@ -336,6 +346,7 @@ def _half_exp(a: Real) -> Real:
 
 
 def tanh(x: Real) -> Real:
+    """From expm1, which does not cancel; in float32 upstream's rational function is accurate enough."""
     if x.dtype == float32:
         return Real(math.tanh(x.value), x.dtype)
     u = expm1(-2 * abs(x))
@@ -371,12 +382,14 @@ def _is_odd(quadrant: Real) -> Any:
 
 
 def sin(x: Real) -> Real:
+    """The sine."""
     s, c, quadrant = _sin_cos(x)
     result = select(_is_odd(quadrant), c, s)
     return select(quadrant > 1.5, -result, result) * copysign(1.0, x)
 
 
 def cos(x: Real) -> Real:
+    """The cosine."""
     s, c, quadrant = _sin_cos(x)
     result = select(_is_odd(quadrant), s, c)
     negative = arith.ori(quadrant.equals(1), quadrant.equals(2))
@@ -384,6 +397,7 @@ def cos(x: Real) -> Real:
 
 
 def tan(x: Real) -> Real:
+    """The tangent."""
     s, c, quadrant = _sin_cos(x)
     return select(_is_odd(quadrant), -c / s, s / c) * copysign(1.0, x)
 
@@ -406,10 +420,12 @@ def atan2(y: Real, x: Real) -> Real:
 
 
 def asin(x: Real) -> Real:
+    """The angle between -π/2 and π/2 with this sine."""
     return atan2(x, sqrt((1 - x) * (1 + x)))
 
 
 def acos(x: Real) -> Real:
+    """The angle between 0 and π with this cosine."""
     return atan2(sqrt((1 - x) * (1 + x)), x)
 
 

@@ -91,7 +91,7 @@ class TransposedAxis:
 
 
 def padded(b, x, spec, fill, low, high, spread=None):
-    """``x`` (of ``spec``), its elements ``spread[i]`` apart, with ``fill`` around them; ``low`` and ``high`` may crop."""
+    """``x`` (of ``spec``), elements ``spread[i]`` apart, ``fill`` around them; ``low`` and ``high`` may crop."""
     spread = spread or [1] * spec.rank
     of_axes = zip(spec.shape, low, high, spread, strict=True)
     shape = tuple(before + (extent - 1) * apart + 1 + after for extent, before, after, apart in of_axes)

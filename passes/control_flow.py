@@ -154,8 +154,8 @@ class Scan(Control, kind="volta.scan"):
     """A loop with a carry over the leading axis of its inputs, collecting results.
 
     Operands are constants, initial carries, inputs with a leading axis of ``volta.length``; results are the last
-    carries and the collected results. The body takes ``(consts, carry, inputs of one step)`` and returns ``(carry, outputs
-    of the step)``. With ``volta.reverse`` it runs from the last step to the first.
+    carries and the collected results. The body takes ``(consts, carry, inputs of a step)`` and returns ``(carry,
+    outputs of the step)``. With ``volta.reverse`` it runs from the last step to the first.
 
     Reverse mode keeps the carry of every step and computes the rest of a step again in the backward loop.
     """

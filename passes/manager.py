@@ -59,7 +59,7 @@ class PassError(CompileError):
 class Pass(ABC):
     """One rewrite of a module. A subclass is a dataclass whose fields, all with defaults, are its options.
 
-    The first sentence of its docstring describes it in listings. A field's type is ``bool``, ``int``, ``float``, ``str``,
+    The first sentence of its docstring describes it in listings. A field's type is bool, int, float, ``str``,
     a ``Literal`` of strings, a ``tuple[T, ...]`` of these (written ``a,b``), or one of these ``| None``.
     """
 

@@ -61,7 +61,7 @@ def test_promotion_is_commutative_associative_and_idempotent() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_python_scalars_are_weak(dtype: np.dtype) -> None:
     x = volta.Tensor(np.ones(2, dtype))
-    assert (x * 2).dtype == (dtype if dtype != bool else volta.int32)
+    assert (x * 2).dtype == (dtype if dtype != volta.bool_ else volta.int32)
     assert (2 * x).dtype == (x * 2).dtype
     assert (x * 2.0).dtype == (dtype if dtype in FLOATS else volta.float32)
     assert (x * np.sqrt(4)).dtype == (x * 2.0).dtype  # numpy.float64 is a Python float

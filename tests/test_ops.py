@@ -100,7 +100,7 @@ def malformed_ops(case: Case) -> dict[str, Any]:
     """Operations with the case's op, each wrong in one way."""
     with context(), ir.Location.unknown():
         types, attributes = [tensor_type(s) for s in case.specs], case.op.encode(case.attributes)
-        first, *others = case.results
+        first = case.results[0]
         results = [tensor_type(s) for s in case.results]
 
         def other_result(spec: TensorSpec) -> Any:

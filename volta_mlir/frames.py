@@ -11,11 +11,8 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # Layers, optimizers and models are code in the user's sense: they show up as what the user's line called.
 _LAYERS = tuple(os.path.join(_PACKAGE, name) + os.sep for name in ("nn", "optim", "models"))
 # In a source checkout these packages lie beside volta_mlir, in a wheel inside it.
-_PLUMBING = (_PACKAGE + os.sep,) + tuple(
-    path + os.sep
-    for path in (os.path.join(os.path.dirname(_PACKAGE), name) for name in ("dialects", "passes", "tools"))
-    if os.path.exists(os.path.join(path, "__init__.py"))
-)
+_BESIDE = (os.path.join(os.path.dirname(_PACKAGE), name) for name in ("dialects", "passes", "tools"))
+_PLUMBING = tuple(path + os.sep for path in (_PACKAGE, *_BESIDE) if os.path.exists(os.path.join(path, "__init__.py")))
 
 
 def is_plumbing(filename: str) -> bool:

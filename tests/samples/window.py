@@ -61,7 +61,7 @@ def _reductions(special: bool, dtypes: tuple[np.dtype, ...] = NUMBERS) -> list[S
 
     samples = [sample(*case) for case in GEOMETRIES]
     if special:
-        name, shape, geometry = GEOMETRIES[0]
+        _, shape, geometry = GEOMETRIES[0]
         samples.append(
             Sample(
                 "NaN and infinities",

@@ -41,9 +41,9 @@ class LeafSpec:
 class Tree:
     """A tree of arrays.
 
-    ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a dict's keys
-    or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in ``keys``
-    order. ``tied`` stands for the array of an earlier leaf, which has the number ``index`` and the path ``name``.
+    ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a dict's
+    keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in
+    ``keys`` order. ``tied`` stands for the array of an earlier leaf, which has the number ``index`` and the path ``name``.
     """
 
     kind: str
