@@ -43,7 +43,7 @@ class Tree:
 
     ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a dict's
     keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in
-    ``keys`` order. ``tied`` stands for the array of an earlier leaf, which has the number ``index`` and the path ``name``.
+    ``keys`` order. ``tied`` stands for the array of an earlier leaf, with the number ``index`` and the path ``name``.
     """
 
     kind: str
