@@ -113,7 +113,7 @@ def tiered(names: Iterable[str]) -> list[Any]:
 
 
 def cases(mnemonic: str, tier: str = "default") -> list[Case]:
-    """The cases of an op in a tier: by default an op's first sample with all dtypes, and any other one with two."""
+    """The cases of an op in a tier: by default its first sample with all dtypes, and any other one with one of them."""
     chosen = []
     for number, sample in enumerate(op_samples()[mnemonic]):
         representative = _representative(number, sample.dtypes)
@@ -125,8 +125,9 @@ def cases(mnemonic: str, tier: str = "default") -> list[Case]:
 def _representative(number: int, dtypes: Sequence[np.dtype]) -> set[np.dtype]:
     if number == 0:
         return set(dtypes)
-    first = float32 if float32 in dtypes else dtypes[0]
-    return {first, dtypes[number % len(dtypes)]}  # the second one takes turns over the samples
+    if number % 2 and float32 in dtypes:
+        return {float32}
+    return {dtypes[number % len(dtypes)]}  # which takes turns over the samples
 
 
 def check_each(items: Iterable[Any], check: Callable[[Any], str | None]) -> None:
