@@ -478,6 +478,13 @@ def test_tied_parameters_are_one_argument_of_an_artifact(tmp_path):
         function({"embedding": {"weight": weight}, "head": {"weight": weight.copy()}}, x)
 
 
+def test_specs_stand_for_parameters(tmp_path):
+    layer = nn.Linear(3, 2)
+    layer.weight, layer.bias = volta.spec((5, 3)), nn.Parameter(volta.spec(5))
+    lowered = volta.jit(lambda layer, x: layer(x)).lower(layer, volta.spec((4, 3)))
+    assert "-> tensor<4x5xf32>" in lowered.as_text()
+
+
 def test_modules_with_static_changes_are_traced_again():
     traces = []
 
