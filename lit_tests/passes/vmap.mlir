@@ -3,12 +3,6 @@
 // RUN: volta-opt %s --split-input-file --verify-diagnostics --volta-vmap | filecheck %s
 // RUN: volta-opt %s --split-input-file --verify-diagnostics --volta-vmap --volta-autodiff | filecheck %s --check-prefix=GRAD
 
-// CHECK-LABEL: func.func private @f.vmap.vmap
-// CHECK-SAME: (%[[X:.*]]: tensor<2x5x3xf32>, %[[W:.*]]: tensor<2x3xf32>) -> (tensor<2x5xf32>, tensor<2x5x3xf32>)
-// CHECK: %[[SIN:.*]] = "volta.sin"(%[[W]]) : (tensor<2x3xf32>)
-// CHECK: "volta.mul"({{.*}}) : (tensor<2x5x3xf32>, tensor<2x5x3xf32>)
-// CHECK: "volta.reduce_sum"(%{{.*}}) {axes = array<i64: 2>} : (tensor<2x5x3xf32>) -> tensor<2x5xf32>
-
 // CHECK-LABEL: func.func private @f.vmap(
 // CHECK-SAME: %[[X:.*]]: tensor<5x3xf32>, %[[W:.*]]: tensor<3xf32>) -> (tensor<5xf32>, tensor<5x3xf32>)
 // CHECK-NEXT: %[[SIN:.*]] = "volta.sin"(%[[W]]) : (tensor<3xf32>)
@@ -17,6 +11,12 @@
 // CHECK-NEXT: %[[SUM:.*]] = "volta.reduce_sum"(%[[PRODUCT]]) {axes = array<i64: 1>} : (tensor<5x3xf32>) -> tensor<5xf32>
 // CHECK-NEXT: %[[RESULT:.*]] = "volta.broadcast_in_dim"(%[[SIN]])
 // CHECK-NEXT: return %[[SUM]], %[[RESULT]]
+
+// CHECK-LABEL: func.func private @f.vmap.vmap
+// CHECK-SAME: (%[[X:.*]]: tensor<2x5x3xf32>, %[[W:.*]]: tensor<2x3xf32>) -> (tensor<2x5xf32>, tensor<2x5x3xf32>)
+// CHECK: %[[SIN:.*]] = "volta.sin"(%[[W]]) : (tensor<2x3xf32>)
+// CHECK: "volta.mul"({{.*}}) : (tensor<2x5x3xf32>, tensor<2x5x3xf32>)
+// CHECK: "volta.reduce_sum"(%{{.*}}) {axes = array<i64: 2>} : (tensor<2x5x3xf32>) -> tensor<2x5xf32>
 
 // The gradient by what is not mapped sums over the examples.
 

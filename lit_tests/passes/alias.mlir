@@ -1,0 +1,53 @@
+// Donated arguments are paired with results of their type: first with the leaf of the same name, then in order.
+
+// RUN: volta-opt %s --volta-alias | filecheck %s
+
+// The path after the first component is what counts: a model's weight finds the new model's weight.
+
+// CHECK-LABEL: func.func @by_name
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {iree.abi.output = 2 : index, volta.donated, volta.name = "model.a"}
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {iree.abi.output = 1 : index, volta.donated, volta.name = "model.b"}
+func.func @by_name(%a: tensor<2xf32> {volta.donated, volta.name = "model.a"}, %b: tensor<2xf32> {volta.donated, volta.name = "model.b"})
+    -> (tensor<2xf32> {volta.name = "result.0"}, tensor<2xf32> {volta.name = "0.b"}, tensor<2xf32> {volta.name = "0.a"}) {
+  return %a, %b, %a : tensor<2xf32>, tensor<2xf32>, tensor<2xf32>
+}
+
+// CHECK-LABEL: func.func @in_order
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {iree.abi.output = 1 : index, volta.donated}
+// CHECK-SAME: %{{.*}}: tensor<2xf32>,
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {iree.abi.output = 2 : index, volta.donated}
+func.func @in_order(%a: tensor<2xf32> {volta.donated}, %b: tensor<2xf32>, %c: tensor<2xf32> {volta.donated})
+    -> (tensor<2xi32>, tensor<2xf32>, tensor<2xf32>) {
+  %0 = "volta.convert"(%a) {dtype = i32} : (tensor<2xf32>) -> tensor<2xi32>
+  return %0, %b, %c : tensor<2xi32>, tensor<2xf32>, tensor<2xf32>
+}
+
+// A name wins over an earlier argument without one.
+
+// CHECK-LABEL: func.func @names_first
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {volta.donated, volta.name = "x"}
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {iree.abi.output = 0 : index, volta.donated, volta.name = "m.w"}
+func.func @names_first(%a: tensor<2xf32> {volta.donated, volta.name = "x"}, %b: tensor<2xf32> {volta.donated, volta.name = "m.w"})
+    -> (tensor<2xf32> {volta.name = "0.w"}) {
+  return %b : tensor<2xf32>
+}
+
+// Nothing fits: the shape or the dtype differ, or there is one result for two arguments.
+
+// CHECK-LABEL: func.func @unmatched
+// CHECK-SAME: %{{.*}}: tensor<2xf32> {volta.donated}
+// CHECK-SAME: %{{.*}}: tensor<3xf32> {iree.abi.output = 1 : index, volta.donated}
+// CHECK-SAME: %{{.*}}: tensor<3xf32> {volta.donated}
+func.func @unmatched(%a: tensor<2xf32> {volta.donated}, %b: tensor<3xf32> {volta.donated}, %c: tensor<3xf32> {volta.donated})
+    -> (tensor<2xi32>, tensor<3xf32>) {
+  %0 = "volta.convert"(%a) {dtype = i32} : (tensor<2xf32>) -> tensor<2xi32>
+  return %0, %c : tensor<2xi32>, tensor<3xf32>
+}
+
+// Only public functions are called from outside.
+
+// CHECK-LABEL: func.func private @internal
+// CHECK-NOT: iree.abi.output
+func.func private @internal(%a: tensor<2xf32> {volta.donated}) -> tensor<2xf32> {
+  return %a : tensor<2xf32>
+}
