@@ -378,39 +378,73 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
 
     @classmethod
     def emit(cls, b, geometry, x, y, dtype, wide):
-        shapes, groups, inputs, outputs = geometry.shapes, geometry.groups, geometry.inputs, geometry.outputs
-        x = padded(b, x, TensorSpec(shapes["x"], dtype), 0, geometry.low, geometry.high)
-        at = (*shapes["y"][:-1], shapes["x"][-1])
-        slices = [b.extract_slice(x, geometry.offsets(tap), at, geometry.steps) for tap in geometry.taps]
-        if groups > 1 and min(inputs, outputs) == 1:
-            parts = cls._depthwise(b, geometry, slices, y, dtype, wide)
+        x = padded(b, x, TensorSpec(geometry.shapes["x"], dtype), 0, geometry.low, geometry.high)
+        if geometry.groups > 1 and min(geometry.inputs, geometry.outputs) == 1:
+            w = cls._depthwise(b, geometry, x, y, dtype, wide)
+        elif geometry.inputs < 16:
+            w = cls._columns(b, geometry, x, y, dtype, wide)
         else:
-            rows = pymath.prod(at[:-1])
-            left, right = TensorSpec((groups, rows, inputs), dtype), TensorSpec((groups, rows, outputs), dtype)
-            y = groups_first(b, y, groups, dtype)
-            parts = [
-                contract(
-                    b, b.reshape(groups_first(b, elements, groups, dtype), left), b.reshape(y, right), left, right,
-                    lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(1,), rhs_contract=(1,), dtype=wide,
-                )
-                for elements in slices
-            ]  # fmt: skip
-        # (taps, G, I, O of a group) to (taps…, I, O)
-        one = TensorSpec((1, groups, inputs, outputs), wide)
-        spec = one.with_shape((len(parts), *one.shape[1:]))
-        parts = [b.reshape(part, one) for part in parts]
-        w = tensor.concat(signless_tensor_type(spec), 0, parts) if len(parts) > 1 else parts[0]
-        return b.reshape(b.transpose(w, spec, (0, 2, 1, 3)), TensorSpec(shapes["w"], wide))
+            w = cls._products(b, geometry, x, y, dtype, wide)
+        taps, groups, inputs, outputs = len(geometry.taps), geometry.groups, geometry.inputs, geometry.outputs
+        split = TensorSpec((groups, taps, inputs, outputs), wide)
+        return b.reshape(b.transpose(b.reshape(w, split), split, (1, 2, 0, 3)), TensorSpec(geometry.shapes["w"], wide))
+
+    @classmethod
+    def _products(cls, b, geometry, x, y, dtype, wide):
+        """(G, places in the kernel, I, O of a group) by a matrix product for each place in the kernel."""
+        groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+        rows = pymath.prod(geometry.shapes["y"][:-1])
+        y = groups_first(b, y, groups, dtype)
+        parts = [
+            cls._product(b, groups_first(b, elements, groups, dtype), y, (groups, rows, inputs, outputs), dtype, wide)
+            for elements in slices_at(b, geometry, x)
+        ]
+        part = TensorSpec((groups, 1, inputs, outputs), wide)
+        return concatenated(b, [b.reshape(v, part) for v in parts], 1, part.with_shape((groups, len(parts), *part.shape[2:])))
+
+    @classmethod
+    def _columns(cls, b, geometry, x, y, dtype, wide):
+        """(G, places in the kernel, I, O of a group) by one matrix product with all elements that a result came from.
+
+        These take as much memory as ``x`` times the places in the kernel. With few channels, products for each place
+        would consist of packing.
+        """
+        rank, groups, inputs = geometry.rank, geometry.groups, geometry.inputs
+        counts, windows = geometry.shapes["y"][:-1], geometry.shapes["w"][:-2]
+        columns = TensorSpec((groups, *counts, *windows, inputs), dtype)
+        places = [((2 + a, axis.stride), (2 + rank + a, axis.dilation)) for a, axis in enumerate(geometry.axes)]
+        last = 2 + 2 * rank
+        window = b.empty(TensorSpec(windows, dtype))  # gives the loops over the kernel their extents
+        (x,) = b.generic(
+            [b.reshape(x, TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)), window],
+            [[1, *places, 0, last], range(2 + rank, last)],
+            [b.empty(columns)],
+            [range(last + 1)],
+            ["parallel"] * (last + 1),
+            lambda v, *_: v,
+        )
+        extents = (groups, pymath.prod(counts), len(geometry.taps) * inputs, geometry.outputs)
+        return cls._product(b, x, groups_first(b, y, groups, dtype), extents, dtype, wide)
 
     @staticmethod
-    def _depthwise(b, geometry, slices, y, dtype, wide):
-        """For each place in the kernel the sums of the products in each channel (G, I, O).
+    def _product(b, x, y, extents, dtype, wide):
+        """The product of ``x`` and ``y``, of ``extents`` (G, rows, columns of x, columns of y), over the rows."""
+        groups, rows, inputs, outputs = extents
+        left, right = TensorSpec((groups, rows, inputs), dtype), TensorSpec((groups, rows, outputs), dtype)
+        return contract(
+            b, b.reshape(x, left), b.reshape(y, right), left, right,
+            lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(1,), rhs_contract=(1,), dtype=wide,
+        )  # fmt: skip
 
-        One pass over ``y`` makes several of them: made one by one they take five times longer.
+    @staticmethod
+    def _depthwise(b, geometry, x, y, dtype, wide):
+        """(places in the kernel, channels) with a channel for each product, (G, I, O), as (G, places, I, O of a group).
+
+        One pass over ``y`` makes the sums for several places: made one by one they take five times longer.
         """
         groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
         channels = groups * inputs * outputs
-        slices = [repeated(b, elements, 1, outputs, dtype) for elements in slices]
+        slices = [repeated(b, elements, 1, outputs, dtype) for elements in slices_at(b, geometry, x)]
         y = repeated(b, y, outputs, inputs, dtype)
         rank = len(y.type.shape)
         start = b.filled(b.scalar(0, wide), TensorSpec((channels,), wide))
@@ -431,7 +465,9 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
                 ["reduction"] * (rank - 1) + ["parallel"],
                 body,
             )
-        return parts
+        part = TensorSpec((1, groups, inputs, outputs), wide)
+        spec = part.with_shape((len(parts), *part.shape[1:]))
+        return b.transpose(concatenated(b, [b.reshape(v, part) for v in parts], 0, spec), spec, (1, 0, 2, 3))
 
 
 def split_groups(geometry, x, w):
@@ -481,8 +517,18 @@ def convolve(b, geometry, x, w, dtype, wide):
         mine = b.extract_slice(x, of_x, (*x.type.shape[:-1], inputs), [1] * len(of_x))
         kernel = b.extract_slice(w, of_w, one.shapes["w"], [1] * len(of_w))
         parts.append(one_group(b, one, mine, kernel, dtype, wide))
-    out = TensorSpec(geometry.shapes["y"], wide)
-    return tensor.concat(signless_tensor_type(out), len(counts), parts)
+    return concatenated(b, parts, len(counts), TensorSpec(geometry.shapes["y"], wide))
+
+
+def slices_at(b, geometry, x):
+    """For each place in the kernel the elements of the padded ``x`` that it meets."""
+    shape = (*geometry.shapes["y"][:-1], geometry.shapes["x"][-1])
+    return [b.extract_slice(x, geometry.offsets(tap), shape, geometry.steps) for tap in geometry.taps]
+
+
+def concatenated(b, parts, axis, spec):
+    """The parts one after the other along ``axis``, which makes a tensor of ``spec``."""
+    return tensor.concat(signless_tensor_type(spec), axis, parts) if len(parts) > 1 else parts[0]
 
 
 def groups_first(b, x, groups, dtype):
