@@ -63,7 +63,7 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
                     else F.broadcast_to(emitter.wrap(values[v]), (size, *spec_of(v.type).shape))._value
                     for v, flag in zip(operands, mapped, strict=True)
                 ]
-                func.ReturnOp(outs, loc=op.location, ip=end)
+                func.ReturnOp(outs, ip=end)
                 break
             control = control_of(callee_of(op)) if op.operation.name == "func.call" else None
             if not isinstance(op, Op) and not control:

@@ -281,7 +281,7 @@ def zeros(spec: TensorSpec) -> Tensor:
 @contextmanager
 def emitting(insertion_point: Any, location: Any) -> Iterator[Emitter]:
     """Runs the body's ops at ``insertion_point``; for passes."""
-    with context(), Emitter(insertion_point, location) as emitter:
+    with context(), location, Emitter(insertion_point, location) as emitter:
         yield emitter
 
 
