@@ -135,12 +135,12 @@ class Convolutional(Op):
         for axis in axes:
             axis.check()
         geometry = Geometry((x or y)[0], groups, inputs, outputs // groups, axes)
-        for role, shape in shapes.items():
-            expected = geometry.shapes[role]
+        for role, given, other in zip(cls.roles, (lhs, rhs), (rhs, lhs), strict=False):
+            expected = permuted(geometry.shapes[role], inverse(to_channels_last(role, layout)))
             require(
-                shape == expected,
-                f"with {groups} groups, strides {strides}, padding {low}, {high} and dilation {dilation}, shapes {lhs}"
-                f" and {rhs} do not fit: {role} is {shape} with channels last, and should be {expected}",
+                given == expected,
+                f"shapes {given} and {other} do not fit with {groups} groups, strides {strides}, padding {low}, {high},"
+                f" dilation {dilation}: with {other}, {given} should be {expected}",
             )
         return geometry
 
@@ -400,7 +400,9 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
             for elements in slices_at(b, geometry, x)
         ]
         part = TensorSpec((groups, 1, inputs, outputs), wide)
-        return concatenated(b, [b.reshape(v, part) for v in parts], 1, part.with_shape((groups, len(parts), *part.shape[2:])))
+        return concatenated(
+            b, [b.reshape(v, part) for v in parts], 1, part.with_shape((groups, len(parts), *part.shape[2:]))
+        )
 
     @classmethod
     def _columns(cls, b, geometry, x, y, dtype, wide):

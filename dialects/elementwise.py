@@ -223,7 +223,7 @@ class DivOp(Binary, name="div"):
 
 
 class RemOp(Binary, name="rem"):
-    """The remainder of :class:`DivOp`, with the sign of ``x``: for floats C's fmod, for integers ``x rem 0`` is ``x``."""
+    """The remainder of :class:`DivOp`, with the sign of ``x``: for floats C's fmod; an integer ``x rem 0`` is ``x``."""
 
     in_float32 = True
     flops_per_element = 10

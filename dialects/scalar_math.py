@@ -302,9 +302,9 @@ def power(x: Real, y: Real) -> Real:
     # For an infinite product, the differences are NaN.
     result = select(abs(product) < infinity, result, maximum(product, 0.0))
 
-    integral = floor(y).equals(y)
+    integral = round_even(y).equals(y)  # with floor, LLVM makes it trunc, a library call on old CPUs
     half = y * 0.5
-    odd = arith.andi(integral, invert(floor(half).equals(half)))
+    odd = arith.andi(integral, invert(round_even(half).equals(half)))
     result = select(arith.andi(odd, copysign(1.0, x) < 0), -result, result)
     undefined = arith.andi(arith.andi(x < 0, x > -infinity), invert(integral))
     result = select(undefined, float("nan"), result)

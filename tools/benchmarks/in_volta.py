@@ -16,7 +16,7 @@ from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, Training, Workloa
 
 def conv2d(x: Tensor, kernel: Tensor) -> Tensor:
     """A convolution that keeps the size: x is NHWC, the kernel HWIO."""
-    return volta.conv(x, kernel, padding="SAME")
+    return volta.conv(x, kernel, padding="same", layout="NHWC")
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

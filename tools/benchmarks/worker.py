@@ -86,6 +86,7 @@ def main() -> None:
             method, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        answer: tuple[Any, str | None]
         try:
             answer = getattr(worker, method)(*arguments), None
         except Exception as error:  # whatever a framework can't do becomes a line of the report

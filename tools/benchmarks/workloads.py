@@ -102,7 +102,7 @@ def _both(name: str, function: str, shapes: Any, quick: Any) -> tuple[Kernel, Ke
 
 _IMAGES, _HEADS, _SQUARE = (8, 56, 56, 64), (8, 6, 256, 64), (2048, 2048)
 
-_ALL = (
+_ALL: tuple[Kernel | Training, ...] = (
     Training("MLP step, digits", "mlp", MLP((64, 128, 128, 10), 64), MLP((8, 16, 4), 8)),
     Training("MLP step, 784-1024-1024-10", "mlp", MLP((784, 1024, 1024, 10), 256), MLP((16, 32, 4), 8)),
     Training("GPT step", "gpt", gpt.Config(), gpt.SMALL),

@@ -171,7 +171,9 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
         first, second = parts[i], parts[j]
         parts = [part for k, part in enumerate(parts) if k not in (i, j)]
         needed = set(result).union(*(term for term, _ in parts))
-        parts.append(_multiply(_summed(*first, needed | set(second[0])), _summed(*second, needed | set(first[0])), needed))
+        parts.append(
+            _multiply(_summed(*first, needed | set(second[0])), _summed(*second, needed | set(first[0])), needed)
+        )
     term, x = _summed(*parts[0], set(result))
     return transpose(x, [term.index(letter) for letter in result]) if term else x
 

@@ -30,7 +30,7 @@ def _layout(x: Tensor, layout: str | None, what: str) -> str:
     if layout is None:
         layout = {3: "NCW", 4: "NCHW", 5: "NCDHW"}.get(x.ndim, "")
     if layout not in ops.LAYOUTS or len(layout) != x.ndim:
-        raise ShapeError(f"{what}: {x.spec} does not have one of the layouts {', '.join(ops.LAYOUTS)} (given: {layout!r})")
+        raise ShapeError(f"{what}: {x.spec} has none of the layouts {', '.join(ops.LAYOUTS)} (given: {layout!r})")
     return layout
 
 
