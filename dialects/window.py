@@ -286,8 +286,7 @@ class Reduction(Window):
 
     @classmethod
     def infer(cls, operand, **attributes):
-        if operand.dtype == bool_:
-            raise DTypeError(f"takes numbers, got {operand}")
+        require_numbers(operand)
         return operand.with_shape(cls.counts(operand.shape, **attributes))
 
     @classmethod
@@ -475,6 +474,12 @@ def number_of(b, place, geometry):
     return number
 
 
+def require_numbers(operand):
+    """Raises DTypeError for bool."""
+    if operand.dtype == bool_:
+        raise DTypeError(f"takes numbers, got {operand}")
+
+
 def require_index(index):
     """Raises DTypeError unless ``index`` is of the dtype of indices."""
     if index.dtype != INDEX:
@@ -494,6 +499,7 @@ class WindowGatherOp(Window, name="window_gather"):
 
     @classmethod
     def infer(cls, operand, index, **attributes):
+        require_numbers(operand)
         require_index(index)
         out = operand.with_shape(cls.counts(operand.shape, **attributes))
         require(index.shape == out.shape, f"{index} does not have an index for each of the windows {out.shape}")
@@ -626,6 +632,7 @@ class WindowScatterOp(Scattering, name="window_scatter"):
 
     @classmethod
     def infer(cls, operand, index, *, shape, **attributes):
+        require_numbers(operand)
         require_index(index)
         require(index.shape == operand.shape, f"{index} does not have an index for each element of {operand}")
         cls.check_windows(operand, shape, **attributes)
@@ -671,8 +678,7 @@ class WindowSpreadOp(Scattering, name="window_spread"):
 
     @classmethod
     def infer(cls, operand, *, shape, **attributes):
-        if operand.dtype == bool_:
-            raise DTypeError(f"takes numbers, got {operand}")
+        require_numbers(operand)
         cls.check_windows(operand, shape, **attributes)
         return operand.with_shape(shape)
 
