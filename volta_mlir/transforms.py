@@ -48,10 +48,12 @@ def _derive(
 
 def _current_trace() -> tracing.FunctionTrace:
     trace = tracing.current()
-    if not isinstance(trace, tracing.FunctionTrace):
+    if trace is None:
         raise TraceError(
-            "a pullback that was made inside a traced function can be called there only; return its results"
+            "a pullback made inside a traced function can be called there only; return its results instead"
         )
+    if not isinstance(trace, tracing.FunctionTrace):
+        raise TraceError("a function can't be traced inside an op's rule")
     return trace
 
 
