@@ -2,8 +2,8 @@
 
 Upstream's ``math`` dialect names these functions, but what becomes of them depends on the target: some have no
 lowering in float64, some only a polynomial for small arguments. Here they are written with arithmetic, ``math.exp``,
-``math.log`` and fused multiply-add, which every target has, for float32 and float64 alike. The error bounds are
-those of ``docs/semantics.md``.
+``math.log`` and fused multiply-add, for float32 and float64 alike. The error bounds are those of
+``docs/semantics.md``. Vulkan has no ``exp`` and ``log`` of float64.
 """
 
 import math as pymath

@@ -353,7 +353,8 @@ class Tensor:
 #: Functions of the namespace that are methods too.
 _METHODS = frozenset(
     """
-    abs all any argmax argmin argsort astype broadcast_to clip copy cumsum cumprod cummax exp flatten log max mean
-    min prod ravel repeat reshape round sort sqrt squeeze std sum swapaxes take tanh transpose expand_dims var
+    abs all any argmax argmin argsort astype broadcast_to ceil clip copy cos cummax cumprod cumsum erf exp
+    expand_dims flatten floor isfinite isinf isnan log log1p max mean min prod ravel reciprocal repeat reshape
+    round rsqrt sigmoid sign sin sort sqrt square squeeze std sum swapaxes take tanh transpose trunc var
     """.split()
 )
