@@ -7,7 +7,7 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
-from volta_mlir.dtypes import TensorSpec, bool_, float32, is_float
+from volta_mlir.dtypes import TensorSpec, bool_, float16, float32, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, spec_of
 
@@ -136,22 +136,18 @@ class DotGeneralOp(Op, name="dot_general"):
 
 def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contract, dtype):
     """Emits the dot_general with these attributes of two values, of specs ``x`` and ``y``."""
-    out = DotGeneralOp.infer(
-        x,
-        y,
-        lhs_batch=lhs_batch,
-        rhs_batch=rhs_batch,
-        lhs_contract=lhs_contract,
-        rhs_contract=rhs_contract,
-        dtype=dtype,
-    )
+    axes = {"lhs_batch": lhs_batch, "rhs_batch": rhs_batch, "lhs_contract": lhs_contract, "rhs_contract": rhs_contract}
+    out = DotGeneralOp.infer(x, y, **axes, dtype=dtype)
+    wide = accumulation_dtype(x.dtype, dtype)
+    if x.dtype == float16:  # its products convert the operands anyway, once for each of them: convert them once
+        lhs, rhs = b.converted(lhs, x, wide), b.converted(rhs, y, wide)
+        x, y = x.with_dtype(wide), y.with_dtype(wide)
     # IREE's data tiling wants at most one axis of each kind: group the axes, merging those of a kind.
     lhs, lhs_kinds, extents = _grouped(b, lhs, x, {"batch": lhs_batch, "m": None, "k": lhs_contract})
     rhs, rhs_kinds, rhs_extents = _grouped(b, rhs, y, {"batch": rhs_batch, "n": None, "k": rhs_contract})
     extents |= rhs_extents
     loops = [kind for kind in ("batch", "m", "n", "k") if kind in extents]
     kept = [kind for kind in loops if kind != "k"]
-    wide = accumulation_dtype(x.dtype, dtype)
     flat = TensorSpec(tuple(extents[kind] for kind in kept), wide)
 
     # Data tiling would pack a matrix anew for each product with a vector, which takes longer than the product. What
@@ -163,11 +159,9 @@ def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contr
         u, v = b.convert(u, x.dtype, wide), b.convert(v, y.dtype, wide)
         if not is_float(wide):
             return arith.addi(accumulator, arith.muli(u, v))
-        return (
-            arith.subf(accumulator, arith.mulf(arith.negf(u), v))
-            if hidden
-            else arith.addf(accumulator, arith.mulf(u, v))
-        )
+        if hidden:
+            return arith.subf(accumulator, arith.mulf(arith.negf(u), v))
+        return arith.addf(accumulator, arith.mulf(u, v))
 
     (product,) = b.generic(
         [lhs, rhs],
@@ -177,9 +171,7 @@ def contract(b, lhs, rhs, x, y, *, lhs_batch, rhs_batch, lhs_contract, rhs_contr
         ["reduction" if kind == "k" else "parallel" for kind in loops],
         body,
     )
-    if wide != dtype:
-        product = b.elementwise(flat.with_dtype(dtype), [product], lambda v: b.convert(v, wide, dtype))
-    return b.reshape(product, out)
+    return b.reshape(b.converted(product, flat, dtype), out)
 
 
 def _grouped(b, value, spec, groups):

@@ -20,8 +20,9 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
-from volta_mlir.dialects.contraction import accumulation_dtype, contract
-from volta_mlir.dialects.window import Axis, converted, padded, plus
+from volta_mlir.dialects.contraction import contract
+from volta_mlir.dialects.reduction import accumulator
+from volta_mlir.dialects.window import Axis, padded, plus
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, signless_tensor_type, spec_of, tensor
@@ -224,23 +225,25 @@ class Convolutional(Op):
     @classmethod
     def lower(cls, b, op, lhs, rhs):
         specs = [spec_of(v.type) for v in (*op.operation.operands, *op.operation.results)]
-        dtype, out, layout = specs[0].dtype, specs[2], op.layout
+        out, layout = specs[2], op.layout
         if any(spec.size == 0 for spec in specs):
             return b.splat(0, out)
         geometry = cls.geometry(specs[0].shape, specs[1].shape, **op.attribute_values())
-        arranged = [
-            b.transpose(v, spec, to_channels_last(role, layout))
-            for v, spec, role in zip((lhs, rhs), specs, cls.roles, strict=False)
-        ]
-        wide = accumulation_dtype(dtype, dtype)
+        # Half precision is converted here: inside the loops it would be, again and again.
+        dtype = accumulator(specs[0].dtype)
+        operands = []
+        for value, spec, role in zip((lhs, rhs), specs, cls.roles, strict=False):
+            permutation = to_channels_last(role, layout)
+            value = b.transpose(value, spec, permutation)
+            operands.append(b.converted(value, spec.with_shape(permuted(spec.shape, permutation)), dtype))
         permutation = to_channels_last(cls.roles[2], layout)
-        result = TensorSpec(permuted(out.shape, permutation), wide)
-        value = converted(b, cls.emit(b, geometry, arranged[0], arranged[1], dtype, wide), result, dtype)
-        return b.transpose(value, result.with_dtype(dtype), inverse(permutation))
+        result = TensorSpec(permuted(out.shape, permutation), dtype)
+        value = b.converted(cls.emit(b, geometry, *operands, dtype), result, out.dtype)
+        return b.transpose(value, result.with_dtype(out.dtype), inverse(permutation))
 
     @classmethod
-    def emit(cls, b, geometry, lhs, rhs, dtype, wide):
-        """The lowering with channels last: from operands of ``dtype`` to a result of ``wide``."""
+    def emit(cls, b, geometry, lhs, rhs, dtype):
+        """The lowering with channels last and ``dtype`` all through."""
         raise cls.missing("emit", "convert-volta-to-linalg")
 
 
@@ -257,12 +260,12 @@ class ConvolutionOp(Convolutional, name="convolution"):
         return y.reshape(geometry.shapes["y"])
 
     @classmethod
-    def emit(cls, b, geometry, x, w, dtype, wide):
+    def emit(cls, b, geometry, x, w, dtype):
         *outer, last = geometry.axes
         wider = replace(last, high=last.high + (easy_count(last.count) - last.count) * last.stride)
         wide_geometry = replace(geometry, axes=(*outer, wider))
         x = padded(b, x, TensorSpec(geometry.shapes["x"], dtype), 0, geometry.low, wide_geometry.high)
-        y = convolve(b, wide_geometry, x, w, dtype, wide)
+        y = convolve(b, wide_geometry, x, w, dtype)
         shape = geometry.shapes["y"]
         return y if wider == last else b.extract_slice(y, [0] * len(shape), shape, [1] * len(shape))
 
@@ -294,7 +297,7 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
         return x.reshape(around)[tuple(slice(a, a + n) for a, n in zip(geometry.low, shape, strict=True))]
 
     @classmethod
-    def emit(cls, b, geometry, y, w, dtype, wide):
+    def emit(cls, b, geometry, y, w, dtype):
         # By phases, a depthwise convolution would not be one any more; it is cheap enough with zeros between.
         axes = [axis.transposed(spread=geometry.inputs == 1) for axis in geometry.axes]
         counts = [axis.count for axis in axes]
@@ -312,10 +315,10 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
             geometry.inputs * pymath.prod(kept),
             tuple(Axis(n, t.taps, 1, 0, 0, t.axis.dilation) for n, t in zip(y.type.shape[1:-1], axes, strict=True)),
         )
-        x = convolve(b, phased, y, kernel, dtype, wide)
+        x = convolve(b, phased, y, kernel, dtype)
         # (N, i…, G, phases…, I) to (N, i and phase…, G, I)
         rank = len(axes)
-        spec = TensorSpec((geometry.batch, *counts, geometry.groups, *kept, geometry.inputs), wide)
+        spec = TensorSpec((geometry.batch, *counts, geometry.groups, *kept, geometry.inputs), dtype)
         if pymath.prod(kept) > 1 or any(axis.phases > 1 for axis in axes):
             order = [0, *itertools.chain(*((1 + a, 2 + rank + a) for a in range(rank))), 1 + rank, 2 + 2 * rank]
             x = b.transpose(b.reshape(x, spec), spec, order)
@@ -328,7 +331,7 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
                 *(n * axis.phases for n, axis in zip(counts, axes, strict=True)),
                 geometry.groups * geometry.inputs,
             ),
-            wide,
+            dtype,
         )
         x = b.reshape(x, merged)
         extents = geometry.shapes["x"]
@@ -377,35 +380,35 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         return w.reshape(geometry.shapes["w"])
 
     @classmethod
-    def emit(cls, b, geometry, x, y, dtype, wide):
+    def emit(cls, b, geometry, x, y, dtype):
         x = padded(b, x, TensorSpec(geometry.shapes["x"], dtype), 0, geometry.low, geometry.high)
         if geometry.groups > 1 and min(geometry.inputs, geometry.outputs) == 1:
-            w = cls._depthwise(b, geometry, x, y, dtype, wide)
+            w = cls._depthwise(b, geometry, x, y, dtype)
         elif geometry.inputs < 16:
-            w = cls._columns(b, geometry, x, y, dtype, wide)
+            w = cls._columns(b, geometry, x, y, dtype)
         else:
-            w = cls._products(b, geometry, x, y, dtype, wide)
+            w = cls._products(b, geometry, x, y, dtype)
         taps, groups, inputs, outputs = len(geometry.taps), geometry.groups, geometry.inputs, geometry.outputs
-        split = TensorSpec((groups, taps, inputs, outputs), wide)
-        return b.reshape(b.transpose(b.reshape(w, split), split, (1, 2, 0, 3)), TensorSpec(geometry.shapes["w"], wide))
+        split = TensorSpec((groups, taps, inputs, outputs), dtype)
+        return b.reshape(b.transpose(b.reshape(w, split), split, (1, 2, 0, 3)), TensorSpec(geometry.shapes["w"], dtype))
 
     @classmethod
-    def _products(cls, b, geometry, x, y, dtype, wide):
+    def _products(cls, b, geometry, x, y, dtype):
         """(G, places in the kernel, I, O of a group) by a matrix product for each place in the kernel."""
         groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
         rows = pymath.prod(geometry.shapes["y"][:-1])
         y = groups_first(b, y, groups, dtype)
         parts = [
-            cls._product(b, groups_first(b, elements, groups, dtype), y, (groups, rows, inputs, outputs), dtype, wide)
+            cls._product(b, groups_first(b, elements, groups, dtype), y, (groups, rows, inputs, outputs), dtype)
             for elements in slices_at(b, geometry, x)
         ]
-        part = TensorSpec((groups, 1, inputs, outputs), wide)
+        part = TensorSpec((groups, 1, inputs, outputs), dtype)
         return concatenated(
             b, [b.reshape(v, part) for v in parts], 1, part.with_shape((groups, len(parts), *part.shape[2:]))
         )
 
     @classmethod
-    def _columns(cls, b, geometry, x, y, dtype, wide):
+    def _columns(cls, b, geometry, x, y, dtype):
         """(G, places in the kernel, I, O of a group) by one matrix product with all elements that a result came from.
 
         These take as much memory as ``x`` times the places in the kernel. With few channels, products for each place
@@ -426,20 +429,20 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
             lambda v, *_: v,
         )
         extents = (groups, pymath.prod(counts), len(geometry.taps) * inputs, geometry.outputs)
-        return cls._product(b, x, groups_first(b, y, groups, dtype), extents, dtype, wide)
+        return cls._product(b, x, groups_first(b, y, groups, dtype), extents, dtype)
 
     @staticmethod
-    def _product(b, x, y, extents, dtype, wide):
+    def _product(b, x, y, extents, dtype):
         """The product of ``x`` and ``y``, of ``extents`` (G, rows, columns of x, columns of y), over the rows."""
         groups, rows, inputs, outputs = extents
         left, right = TensorSpec((groups, rows, inputs), dtype), TensorSpec((groups, rows, outputs), dtype)
         return contract(
             b, b.reshape(x, left), b.reshape(y, right), left, right,
-            lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(1,), rhs_contract=(1,), dtype=wide,
+            lhs_batch=(0,), rhs_batch=(0,), lhs_contract=(1,), rhs_contract=(1,), dtype=dtype,
         )  # fmt: skip
 
     @staticmethod
-    def _depthwise(b, geometry, x, y, dtype, wide):
+    def _depthwise(b, geometry, x, y, dtype):
         """(places in the kernel, channels) with a channel for each product, (G, I, O), as (G, places, I, O of a group).
 
         One pass over ``y`` makes the sums for several places: made one by one they take five times longer.
@@ -449,8 +452,8 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         slices = [repeated(b, elements, 1, outputs, dtype) for elements in slices_at(b, geometry, x)]
         y = repeated(b, y, outputs, inputs, dtype)
         rank = len(y.type.shape)
-        start = b.filled(b.scalar(0, wide), TensorSpec((channels,), wide))
-        add = product_added(b, dtype, wide)
+        start = b.filled(b.scalar(0, dtype), TensorSpec((channels,), dtype))
+        add = product_added(dtype)
         parts = []
         for first in range(0, len(slices), 9):
             few = slices[first : first + 9]
@@ -467,7 +470,7 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
                 ["reduction"] * (rank - 1) + ["parallel"],
                 body,
             )
-        part = TensorSpec((1, groups, inputs, outputs), wide)
+        part = TensorSpec((1, groups, inputs, outputs), dtype)
         spec = part.with_shape((len(parts), *part.shape[1:]))
         return b.transpose(concatenated(b, [b.reshape(v, part) for v in parts], 0, spec), spec, (1, 0, 2, 3))
 
@@ -498,7 +501,7 @@ def kept_apart(b, x, spec):
     return b.reshape(written, spec)
 
 
-def convolve(b, geometry, x, w, dtype, wide):
+def convolve(b, geometry, x, w, dtype):
     """The convolution of an ``x`` that is padded already; channels last."""
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
     counts = geometry.shapes["y"][:-1]
@@ -509,17 +512,17 @@ def convolve(b, geometry, x, w, dtype, wide):
         x = kept_apart(b, b.extract_slice(x, [0] * len(spec.shape), spec.shape, geometry.steps), spec)
         geometry = replace(geometry, axes=tuple(Axis(axis.count, 1, 1, 0, 0, 1) for axis in geometry.axes))
     if groups == 1:
-        return one_group(b, geometry, x, w, dtype, wide)
+        return one_group(b, geometry, x, w, dtype)
     if min(inputs, outputs) == 1:
-        return depthwise(b, geometry, x, w, dtype, wide)
+        return depthwise(b, geometry, x, w, dtype)
     parts = []
     one = replace(geometry, groups=1)
     for group in range(groups):
         of_x, of_w = ([0] * len(counts) + [group * n] for n in (inputs, outputs))
         mine = b.extract_slice(x, of_x, (*x.type.shape[:-1], inputs), [1] * len(of_x))
         kernel = b.extract_slice(w, of_w, one.shapes["w"], [1] * len(of_w))
-        parts.append(one_group(b, one, mine, kernel, dtype, wide))
-    return concatenated(b, parts, len(counts), TensorSpec(geometry.shapes["y"], wide))
+        parts.append(one_group(b, one, mine, kernel, dtype))
+    return concatenated(b, parts, len(counts), TensorSpec(geometry.shapes["y"], dtype))
 
 
 def slices_at(b, geometry, x):
@@ -542,17 +545,17 @@ def groups_first(b, x, groups, dtype):
     )
 
 
-def product_added(b, dtype, wide):
-    """The body that adds the product of two scalars of ``dtype`` to a ``wide`` one."""
+def product_added(dtype):
+    """The body that adds the product of two scalars of ``dtype`` to a ``dtype`` one."""
 
     def body(u, v, total):
-        u, v = b.convert(u, dtype, wide), b.convert(v, dtype, wide)
-        return plus(wide, total, arith.mulf(u, v) if is_float(wide) else arith.muli(u, v))
+        u, v = b.convert(u, dtype), b.convert(v, dtype)
+        return plus(dtype, total, arith.mulf(u, v) if is_float(dtype) else arith.muli(u, v))
 
     return body
 
 
-def one_group(b, geometry, x, w, dtype, wide):
+def one_group(b, geometry, x, w, dtype):
     """A convolution in which all channels mix: loops over N, spatial…, O, kernel…, I."""
     rank = geometry.rank
     taps = range(2 + rank, 2 + 2 * rank)
@@ -560,18 +563,18 @@ def one_group(b, geometry, x, w, dtype, wide):
         ((1 + a, axis.stride), (tap, axis.dilation))
         for a, (tap, axis) in enumerate(zip(taps, geometry.axes, strict=True))
     ]
-    start = b.filled(b.scalar(0, wide), TensorSpec(geometry.shapes["y"], wide))
+    start = b.filled(b.scalar(0, dtype), TensorSpec(geometry.shapes["y"], dtype))
     return b.generic(
         [x, w],
         [[0, *places, 2 + 2 * rank], [*taps, 2 + 2 * rank, 1 + rank]],
         [start],
         [range(2 + rank)],
         ["parallel"] * (2 + rank) + ["reduction"] * (rank + 1),
-        product_added(b, dtype, wide),
+        product_added(dtype),
     )[0]
 
 
-def depthwise(b, geometry, x, w, dtype, wide):
+def depthwise(b, geometry, x, w, dtype):
     """A convolution whose groups have one input or one output channel.
 
     There is a channel for each product, (G, I, O), of which those of one output channel are summed: loops over N,
@@ -592,17 +595,17 @@ def depthwise(b, geometry, x, w, dtype, wide):
     (y,) = b.generic(
         [x, w],
         [[0, *places, 1 + rank], [*taps, 1 + rank]],
-        [b.filled(b.scalar(0, wide), TensorSpec((*counts, channels), wide))],
+        [b.filled(b.scalar(0, dtype), TensorSpec((*counts, channels), dtype))],
         [range(2 + rank)],
         ["parallel"] * (2 + rank) + ["reduction"] * rank,
-        product_added(b, dtype, wide),
+        product_added(dtype),
     )
     if inputs == 1:
         return y
-    y = b.reshape(y, TensorSpec((*counts, groups, inputs), wide))
-    start = b.filled(b.scalar(0, wide), TensorSpec((*counts, groups), wide))
+    y = b.reshape(y, TensorSpec((*counts, groups, inputs), dtype))
+    start = b.filled(b.scalar(0, dtype), TensorSpec((*counts, groups), dtype))
     loops = ["parallel"] * (2 + rank) + ["reduction"]
-    return b.generic([y], [range(3 + rank)], [start], [range(2 + rank)], loops, lambda v, total: plus(wide, v, total))[
+    return b.generic([y], [range(3 + rank)], [start], [range(2 + rank)], loops, lambda v, total: plus(dtype, v, total))[
         0
     ]
 

@@ -155,6 +155,12 @@ class Lowering:
             lambda *args: body(*args[:-1]),
         )[0]
 
+    def converted(self, x: Any, spec: TensorSpec, dtype: np.dtype) -> Any:
+        """``x`` (of ``spec``) converted to ``dtype`` element by element, see :meth:`convert`."""
+        if spec.dtype == dtype:
+            return x
+        return self.elementwise(spec.with_dtype(dtype), [x], lambda v: self.convert(v, spec.dtype, dtype))
+
     def transpose(self, x: Any, spec: TensorSpec, permutation: Sequence[int]) -> Any:
         """``x`` (of ``spec``) with result axis ``i`` taken from axis ``permutation[i]``."""
         out = spec.with_shape(tuple(spec.shape[p] for p in permutation))

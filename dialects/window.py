@@ -14,6 +14,7 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
+from volta_mlir.dialects.reduction import accumulator
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, float32, is_float, is_unsigned
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, spec_of, tensor
@@ -255,21 +256,9 @@ class Layout:
         return b.transpose(b.reshape(x, permuted), permuted, inverse)
 
 
-def accumulation_dtype(dtype):
-    """The dtype in which elements of ``dtype`` are added up: half precision accumulates in float32."""
-    return float32 if is_float(dtype) and dtype.itemsize == 2 else dtype
-
-
 def plus(dtype, x, y):
     """``x + y`` of two scalars."""
     return arith.addf(x, y) if is_float(dtype) else arith.addi(x, y)
-
-
-def converted(b, x, spec, dtype):
-    """``x`` (of ``spec``) as a tensor of ``dtype``."""
-    if spec.dtype == dtype:
-        return x
-    return b.elementwise(spec.with_dtype(dtype), [x], lambda v: b.convert(v, spec.dtype, dtype))
 
 
 # -- one element of each window ------------------------------------------------------------------------------------
@@ -297,7 +286,7 @@ class Reduction(Window):
     @classmethod
     def start(cls, b, spec, geometry):
         """The accumulators' initial tensors; ``spec`` is the operand's dtype in the shape of the windows."""
-        wide = accumulation_dtype(spec.dtype)
+        wide = accumulator(spec.dtype)
         return [b.filled(b.scalar(cls.identity(wide), wide), spec.with_dtype(wide))]
 
     @classmethod
@@ -327,13 +316,13 @@ class Reduction(Window):
             ),
         )
         flat = TensorSpec((left, *(axis.count for axis in geometry), right), out.dtype)
-        result = converted(b, b.reshape(result, flat), flat.with_dtype(cls.accumulated(spec.dtype)), out.dtype)
+        result = b.converted(b.reshape(result, flat), flat.with_dtype(cls.accumulated(spec.dtype)), out.dtype)
         return layout.restore(b, result, out)
 
     @classmethod
     def accumulated(cls, dtype):
         """The dtype of the last accumulator for operands of ``dtype``."""
-        return accumulation_dtype(dtype)
+        return accumulator(dtype)
 
 
 class WindowSumOp(Reduction, name="window_sum"):
@@ -355,7 +344,7 @@ class WindowSumOp(Reduction, name="window_sum"):
 
     @classmethod
     def step(cls, b, dtype, element, place, geometry, total):
-        wide = accumulation_dtype(dtype)
+        wide = accumulator(dtype)
         return [plus(wide, total, b.convert(element, dtype, wide))]
 
 
@@ -583,7 +572,7 @@ class Scattering(Window):
             value, spec = layout.arrange(b, value, spec)
             arranged.append(padded(b, value, spec, fill, low, high, spread))
         left, *_, right = arranged[0].type.shape
-        wide = accumulation_dtype(out.dtype)
+        wide = accumulator(out.dtype)
         phased = TensorSpec((left, *itertools.chain(*((axis.count, axis.phases) for axis in geometry)), right), wide)
 
         def step(elements, place, phase, accumulators):
@@ -611,7 +600,7 @@ class Scattering(Window):
             step,
         )
         merged = TensorSpec((left, *(axis.count * axis.phases for axis in geometry), right), wide)
-        total = converted(b, b.reshape(total, merged), merged, out.dtype)
+        total = b.converted(b.reshape(total, merged), merged, out.dtype)
         extents = (left, *(axis.axis.extent for axis in geometry), right)
         if extents != merged.shape:
             total = b.extract_slice(total, [0, *(axis.start for axis in geometry), 0], extents, [1] * len(extents))

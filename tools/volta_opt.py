@@ -208,7 +208,9 @@ def _process(
             pass  # the parser has reported what is wrong
         except VoltaError as error:
             explained = isinstance(error, PassError) and any(d.kind == "error" for d in diagnostics)
-            diagnostics.append(Diagnostic("note" if explained else "error", error.location, error.message))
+            diagnostics.append(
+                Diagnostic("note" if explained else "error", error.location if error.is_placed else None, error.message)
+            )
         except Exception as error:
             if arguments.debug:
                 raise

@@ -24,6 +24,7 @@ class VoltaError(Exception):
     Attributes:
         message: the text without the location.
         location: the user's ``"file:line"``, or None where there is none to name.
+        is_placed: whether whoever raised it named the location, rather than the line that was running.
     """
 
     #: Whether the line that runs when the error is raised is the one to blame, where no other is given.
@@ -32,6 +33,7 @@ class VoltaError(Exception):
     def __init__(self, message: str, *, location: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.is_placed = location is not None
         self.location = location or (user_location() if self.blames_caller else None)
 
     def __str__(self) -> str:
