@@ -353,7 +353,7 @@ class Tensor:
 #: Functions of the namespace that are methods too.
 _METHODS = frozenset(
     """
-    abs all any argmax argmin argsort astype broadcast_to ceil clip copy cos cummax cumprod cumsum erf exp
+    abs all any argmax argmin argsort astype broadcast_to ceil clip cos cummax cumprod cumsum erf exp
     expand_dims flatten floor isfinite isinf isnan log log1p max mean min prod ravel reciprocal repeat reshape
     round rsqrt sigmoid sign sin sort sqrt square squeeze std sum swapaxes take tanh transpose trunc var
     """.split()
