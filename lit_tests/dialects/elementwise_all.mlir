@@ -9,8 +9,6 @@
 // CHECK: "volta.minimum"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
 // CHECK: "volta.atan2"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
 // CHECK: "volta.logaddexp"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
-// CHECK: "volta.shift_right_logical"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
-// LINALG: linalg.generic
 // LINALG: linalg.generic
 // LINALG: linalg.generic
 // LINALG: linalg.generic
@@ -21,8 +19,7 @@ func.func @binary_floats(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> 
   %1 = "volta.minimum"(%0, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %2 = "volta.atan2"(%1, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %3 = "volta.logaddexp"(%2, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
-  %4 = "volta.shift_right_logical"(%3, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
-  return %4 : tensor<4xf32>
+  return %3 : tensor<4xf32>
 }
 
 // CHECK-LABEL: func.func @unary_floats
@@ -86,15 +83,18 @@ func.func @unary_floats(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %17 : tensor<4xf32>
 }
 
-// CHECK-LABEL: func.func @binary_bits
-// LINALG-LABEL: func.func @binary_bits
+// CHECK-LABEL: func.func @binary_integers
+// LINALG-LABEL: func.func @binary_integers
 // CHECK: "volta.or"(%{{.*}}, %{{.*}}) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
 // CHECK: "volta.xor"(%{{.*}}, %{{.*}}) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
+// CHECK: "volta.shift_right_logical"(%{{.*}}, %{{.*}}) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
+// LINALG: linalg.generic
 // LINALG: linalg.generic
 // LINALG: linalg.generic
 // LINALG-NOT: volta.
-func.func @binary_bits(%x: tensor<4xui16>, %y: tensor<4xui16>) -> tensor<4xui16> {
+func.func @binary_integers(%x: tensor<4xui16>, %y: tensor<4xui16>) -> tensor<4xui16> {
   %0 = "volta.or"(%x, %y) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
   %1 = "volta.xor"(%0, %y) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
-  return %1 : tensor<4xui16>
+  %2 = "volta.shift_right_logical"(%1, %y) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
+  return %2 : tensor<4xui16>
 }
