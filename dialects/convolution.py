@@ -73,6 +73,11 @@ class Geometry:
         """Where in the padded ``x`` the elements that one place in the kernel meets begin."""
         return [0, *(t * axis.dilation for t, axis in zip(tap, self.axes, strict=True)), 0]
 
+    def under(self, first: int, first_tap: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """What indexes the spatial axes of the padded ``x``, as a ``Map`` of loops: those over the places in ``y`` are
+        numbered from ``first`` on, those over the places in the kernel from ``first_tap`` on."""
+        return [((first + a, axis.stride), (first_tap + a, axis.dilation)) for a, axis in enumerate(self.axes)]
+
     @property
     def steps(self) -> list[int]:
         """How far apart in the padded ``x`` they are."""
@@ -299,7 +304,8 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
     @classmethod
     def emit(cls, b, geometry, y, w, dtype):
         # By phases, a depthwise convolution would not be one any more; it is cheap enough with zeros between.
-        axes = [axis.transposed(spread=geometry.inputs == 1) for axis in geometry.axes]
+        is_depthwise = geometry.groups > 1 and geometry.inputs == 1
+        axes = [axis.transposed(spread=is_depthwise) for axis in geometry.axes]
         counts = [axis.count for axis in axes]
         counts[-1] = easy_count(counts[-1])
         low = [0, *(axis.low for axis in axes), 0]
@@ -325,19 +331,12 @@ class ConvolutionInputGradOp(Convolutional, name="convolution_input_grad"):
             spec = spec.with_shape(permuted(spec.shape, order))
             missing = [0, *itertools.chain(*((0, axis.phases - k) for axis, k in zip(axes, kept, strict=True))), 0, 0]
             x = padded(b, x, spec, 0, [0] * spec.rank, missing)
-        merged = TensorSpec(
-            (
-                geometry.batch,
-                *(n * axis.phases for n, axis in zip(counts, axes, strict=True)),
-                geometry.groups * geometry.inputs,
-            ),
-            dtype,
-        )
-        x = b.reshape(x, merged)
         extents = geometry.shapes["x"]
-        if merged.shape == extents:
+        merged = (extents[0], *(n * axis.phases for n, axis in zip(counts, axes, strict=True)), extents[-1])
+        x = b.reshape(x, TensorSpec(merged, dtype))
+        if merged == extents:
             return x
-        return b.extract_slice(x, [0, *(axis.start for axis in axes), 0], extents, [1] * merged.rank)
+        return b.extract_slice(x, [0, *(axis.start for axis in axes), 0], extents, [1] * len(extents))
 
     @staticmethod
     def _kernel_by_phases(b, geometry, axes, kept, w, dtype):
@@ -403,9 +402,8 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
             for elements in slices_at(b, geometry, x)
         ]
         part = TensorSpec((groups, 1, inputs, outputs), dtype)
-        return concatenated(
-            b, [b.reshape(v, part) for v in parts], 1, part.with_shape((groups, len(parts), *part.shape[2:]))
-        )
+        whole = part.with_shape((groups, len(parts), inputs, outputs))
+        return concatenated(b, [b.reshape(v, part) for v in parts], 1, whole)
 
     @classmethod
     def _columns(cls, b, geometry, x, y, dtype):
@@ -417,12 +415,11 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         rank, groups, inputs = geometry.rank, geometry.groups, geometry.inputs
         counts, windows = geometry.shapes["y"][:-1], geometry.shapes["w"][:-2]
         columns = TensorSpec((groups, *counts, *windows, inputs), dtype)
-        places = [((2 + a, axis.stride), (2 + rank + a, axis.dilation)) for a, axis in enumerate(geometry.axes)]
         last = 2 + 2 * rank
         window = b.empty(TensorSpec(windows, dtype))  # gives the loops over the kernel their extents
         (x,) = b.generic(
             [b.reshape(x, TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)), window],
-            [[1, *places, 0, last], range(2 + rank, last)],
+            [[1, *geometry.under(2, 2 + rank), 0, last], range(2 + rank, last)],
             [b.empty(columns)],
             [range(last + 1)],
             ["parallel"] * (last + 1),
@@ -505,16 +502,22 @@ def convolve(b, geometry, x, w, dtype):
     """The convolution of an ``x`` that is padded already; channels last."""
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
     counts = geometry.shapes["y"][:-1]
-    w = kept_apart(b, w, TensorSpec(geometry.shapes["w"], dtype))
-    if all(axis.window == 1 for axis in geometry.axes) and any(axis.stride > 1 for axis in geometry.axes):
+    if any(axis.window == 1 and axis.stride > 1 for axis in geometry.axes):
         # IREE takes this for a matrix product with gaps, and leaves it scalar: close the gaps first.
-        spec = TensorSpec((*counts, groups * inputs), dtype)
-        x = kept_apart(b, b.extract_slice(x, [0] * len(spec.shape), spec.shape, geometry.steps), spec)
-        geometry = replace(geometry, axes=tuple(Axis(axis.count, 1, 1, 0, 0, 1) for axis in geometry.axes))
+        axes = tuple(Axis(axis.count, 1, 1, 0, 0, 1) if axis.window == 1 else axis for axis in geometry.axes)
+        shape = (geometry.batch, *(axis.extent + axis.low + axis.high for axis in axes), groups * inputs)
+        steps = [1, *(before.stride // after.stride for before, after in zip(geometry.axes, axes, strict=True)), 1]
+        x = b.extract_slice(x, [0] * len(shape), shape, steps)
+        geometry = replace(geometry, axes=axes)
+    flat = [axis.window == 1 for axis in geometry.axes]
+    if any(flat) and not all(flat):
+        return along_some_axes(b, geometry, flat, x, w, dtype)
+    x = kept_apart(b, x, TensorSpec(tuple(x.type.shape), dtype))
+    if groups > 1 and min(inputs, outputs) == 1:
+        return depthwise(b, geometry, x, w, dtype)
+    w = kept_apart(b, w, TensorSpec(geometry.shapes["w"], dtype))
     if groups == 1:
         return one_group(b, geometry, x, w, dtype)
-    if min(inputs, outputs) == 1:
-        return depthwise(b, geometry, x, w, dtype)
     parts = []
     one = replace(geometry, groups=1)
     for group in range(groups):
@@ -523,6 +526,29 @@ def convolve(b, geometry, x, w, dtype):
         kernel = b.extract_slice(w, of_w, one.shapes["w"], [1] * len(of_w))
         parts.append(one_group(b, one, mine, kernel, dtype))
     return concatenated(b, parts, len(counts), TensorSpec(geometry.shapes["y"], dtype))
+
+
+def along_some_axes(b, geometry, flat, x, w, dtype):
+    """A convolution whose kernel has extent 1 along the axes that are ``flat``, which become part of the batch.
+
+    IREE would drop the loops over the kernel along these axes, and then knows no fast way to do the rest.
+    """
+    order = [a for a, is_flat in enumerate(flat, 1) if is_flat] + [
+        a for a, is_flat in enumerate(flat, 1) if not is_flat
+    ]
+    order = [0, *order, len(order) + 1]
+    rest = tuple(axis for axis, is_flat in zip(geometry.axes, flat, strict=True) if not is_flat)
+    spec = TensorSpec(tuple(x.type.shape), dtype)
+    batch = geometry.batch * pymath.prod(
+        axis.count for axis, is_flat in zip(geometry.axes, flat, strict=True) if is_flat
+    )
+    inner = replace(geometry, batch=batch, axes=rest)
+    x = b.reshape(
+        b.transpose(x, spec, order), TensorSpec((batch, *permuted(spec.shape, order)[-1 - len(rest) :]), dtype)
+    )
+    y = convolve(b, inner, x, b.reshape(w, TensorSpec(inner.shapes["w"], dtype)), dtype)
+    out = TensorSpec(permuted(geometry.shapes["y"], order), dtype)
+    return b.transpose(b.reshape(y, out), out, inverse(order))
 
 
 def slices_at(b, geometry, x):
@@ -540,16 +566,13 @@ def groups_first(b, x, groups, dtype):
     """(N, spatial…, G · C) as (G, N, spatial…, C)."""
     *outer, channels = x.type.shape
     split = TensorSpec((*outer, groups, channels // groups), dtype)
-    return (
-        b.transpose(b.reshape(x, split), split, (len(outer), *range(len(outer)), len(outer) + 1)) if groups > 1 else x
-    )
+    return b.transpose(b.reshape(x, split), split, (len(outer), *range(len(outer)), len(outer) + 1))
 
 
 def product_added(dtype):
-    """The body that adds the product of two scalars of ``dtype`` to a ``dtype`` one."""
+    """The body that adds the product of two scalars to a third."""
 
     def body(u, v, total):
-        u, v = b.convert(u, dtype), b.convert(v, dtype)
         return plus(dtype, total, arith.mulf(u, v) if is_float(dtype) else arith.muli(u, v))
 
     return body
@@ -559,14 +582,10 @@ def one_group(b, geometry, x, w, dtype):
     """A convolution in which all channels mix: loops over N, spatial…, O, kernel…, I."""
     rank = geometry.rank
     taps = range(2 + rank, 2 + 2 * rank)
-    places = [
-        ((1 + a, axis.stride), (tap, axis.dilation))
-        for a, (tap, axis) in enumerate(zip(taps, geometry.axes, strict=True))
-    ]
     start = b.filled(b.scalar(0, dtype), TensorSpec(geometry.shapes["y"], dtype))
     return b.generic(
         [x, w],
-        [[0, *places, 2 + 2 * rank], [*taps, 2 + 2 * rank, 1 + rank]],
+        [[0, *geometry.under(1, 2 + rank), 2 + 2 * rank], [*taps, 2 + 2 * rank, 1 + rank]],
         [start],
         [range(2 + rank)],
         ["parallel"] * (2 + rank) + ["reduction"] * (rank + 1),
@@ -585,16 +604,13 @@ def depthwise(b, geometry, x, w, dtype):
     x = repeated(b, x, 1, outputs, dtype)
     kernel = TensorSpec((*geometry.shapes["w"][:-1], groups, outputs), dtype)
     w = b.transpose(b.reshape(w, kernel), kernel, (*range(rank), rank + 1, rank, rank + 2))
-    w = b.reshape(w, TensorSpec((*geometry.shapes["w"][:-2], channels), dtype))
+    kernel = TensorSpec((*geometry.shapes["w"][:-2], channels), dtype)
+    w = kept_apart(b, b.reshape(w, kernel), kernel)
     taps = range(2 + rank, 2 + 2 * rank)
-    places = [
-        ((1 + a, axis.stride), (tap, axis.dilation))
-        for a, (tap, axis) in enumerate(zip(taps, geometry.axes, strict=True))
-    ]
     counts = geometry.shapes["y"][:-1]
     (y,) = b.generic(
         [x, w],
-        [[0, *places, 1 + rank], [*taps, 1 + rank]],
+        [[0, *geometry.under(1, 2 + rank), 1 + rank], [*taps, 1 + rank]],
         [b.filled(b.scalar(0, dtype), TensorSpec((*counts, channels), dtype))],
         [range(2 + rank)],
         ["parallel"] * (2 + rank) + ["reduction"] * rank,
@@ -605,9 +621,8 @@ def depthwise(b, geometry, x, w, dtype):
     y = b.reshape(y, TensorSpec((*counts, groups, inputs), dtype))
     start = b.filled(b.scalar(0, dtype), TensorSpec((*counts, groups), dtype))
     loops = ["parallel"] * (2 + rank) + ["reduction"]
-    return b.generic([y], [range(3 + rank)], [start], [range(2 + rank)], loops, lambda v, total: plus(dtype, v, total))[
-        0
-    ]
+    (y,) = b.generic([y], [range(3 + rank)], [start], [range(2 + rank)], loops, lambda v, total: plus(dtype, v, total))
+    return y
 
 
 def repeated(b, x, block, times, dtype):
