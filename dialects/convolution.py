@@ -97,7 +97,7 @@ def permuted(shape: tuple[int, ...], permutation: Sequence[int]) -> tuple[int, .
     return tuple(shape[p] for p in permutation)
 
 
-def inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
+def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes one."""
     return tuple(permutation.index(a) for a in range(len(permutation)))
 
@@ -243,7 +243,7 @@ class Convolutional(Op):
             operands.append(b.converted(value, spec.with_shape(permuted(spec.shape, permutation)), dtype))
         permutation = to_channels_last(cls.roles[2], layout)
         result = TensorSpec(permuted(out.shape, permutation), dtype)
-        value = b.converted(cls.emit(b, geometry, *operands, dtype), result, out.dtype)
+        value = b.converted(cls.emit(b, geometry, operands[0], operands[1], dtype), result, out.dtype)
         return b.transpose(value, result.with_dtype(out.dtype), inverse(permutation))
 
     @classmethod

@@ -394,6 +394,7 @@ class Compiled:
         key = Cache.key("jit", lowered.as_text(), signature, self.target.fingerprint(), _code_fingerprint())
         artifact = _read_cached(cache, key)
         if artifact is None:
+            iree_compiler.warm_up()  # the compiler's process starts while the passes run
             with working(f"compiling {lowered.name} for {self.target.kind}"):
                 donations = {lowered.name: self._wanted_pairs}
                 artifact = iree_compiler.compile_module(self._emit, donations, self.target, reproducers=cache.directory)
