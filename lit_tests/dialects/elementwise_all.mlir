@@ -98,3 +98,23 @@ func.func @binary_integers(%x: tensor<4xui16>, %y: tensor<4xui16>) -> tensor<4xu
   %2 = "volta.shift_right_logical"(%1, %y) : (tensor<4xui16>, tensor<4xui16>) -> tensor<4xui16>
   return %2 : tensor<4xui16>
 }
+
+// CHECK-LABEL: func.func @arithmetic
+// CHECK: "volta.neg"(%{{.*}}) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK: "volta.cos"(%{{.*}}) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK: "volta.mul"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+// CHECK: "volta.sub"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+// CHECK: "volta.stop_gradient"(%{{.*}}) : (tensor<4xf32>) -> tensor<4xf32>
+// LINALG-LABEL: func.func @arithmetic
+// LINALG: arith.negf
+// LINALG: arith.mulf
+// LINALG: arith.subf
+// LINALG-NOT: linalg.generic
+func.func @arithmetic(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
+  %0 = "volta.neg"(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %1 = "volta.cos"(%0) : (tensor<4xf32>) -> tensor<4xf32>
+  %2 = "volta.mul"(%1, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %3 = "volta.sub"(%2, %x) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %4 = "volta.stop_gradient"(%3) : (tensor<4xf32>) -> tensor<4xf32>
+  return %4 : tensor<4xf32>
+}
