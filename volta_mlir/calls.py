@@ -104,8 +104,9 @@ def flatten_tree(tree: Any, identities: Sequence[Hashable] | None = None) -> tup
                 slots.append(Static(leaf))
             except TypeError as error:
                 path = trees.path_name(trees.accessors(tree)[i])
+                kind = type(leaf).__name__
                 raise TraceError(
-                    f"the leaf {path} is neither a tensor nor a value that can be compared: {error}"
+                    f"{path or 'the value'} is a {kind}, neither a tensor nor a value that can be compared: {error}"
                 ) from None
     return tensors, Structure(treedef, tuple(slots))
 

@@ -375,6 +375,7 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
+        self._kill()  # one that has ended by itself leaves its pipes behind
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by _kill
         self._owner = os.getpid()  # a forked child must not write into its parent's pipe
         self._process = subprocess.Popen(
