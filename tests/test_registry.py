@@ -14,7 +14,7 @@ from tests.harness import Case, op_samples
 from tests.samples import Sample, all_samples
 from volta_mlir.dialects import OPS, Op
 from volta_mlir.dialects.elementwise import Elementwise
-from volta_mlir.dtypes import DTYPES, is_float
+from volta_mlir.dtypes import DTYPES, float64, is_float
 from volta_mlir.errors import VoltaError
 from volta_mlir.mlir import ir
 
@@ -83,6 +83,23 @@ def takes(op: type[Op], sample: Sample, dtype: np.dtype) -> bool:
     except VoltaError:
         return False
     return True
+
+
+@every_op
+def test_samples_test_every_rule(mnemonic: str) -> None:
+    """Some sample compares derivatives with finite differences and batches with a loop, where the op has them."""
+    op, samples = OPS[mnemonic], op_samples()[mnemonic]
+    if any(Case(op, sample, sample.dtypes[0]).operands for sample in samples):
+        assert any(sample.batch for sample in samples)
+    if op.differentiable and any(has_float_derivative(op, sample) for sample in samples):
+        assert any(sample.gradient and has_float_derivative(op, sample) for sample in samples)
+
+
+def has_float_derivative(op: type[Op], sample: Sample) -> bool:
+    if float64 not in sample.dtypes:
+        return False
+    case = Case(op, sample, float64)
+    return any(is_float(s.dtype) for s in case.specs) and any(is_float(s.dtype) for s in case.results)
 
 
 @every_op
