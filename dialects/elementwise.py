@@ -242,13 +242,15 @@ class RemOp(Binary, name="rem"):
 
 def _int_divide(x, y):
     """Quotient and remainder of integer arrays, truncated towards zero, in exact arithmetic."""
-    info = np.iinfo(x.dtype)
+    info, shape = np.iinfo(x.dtype), x.shape
+    x, y = x.ravel(), y.ravel()  # arithmetic on object arrays of rank 0 gives Python numbers
     wide_x, wide_y = x.astype(object), np.where(y == 0, 1, y).astype(object)
     quotient = np.abs(wide_x) // np.abs(wide_y) * np.where((x < 0) == (y < 0), 1, -1)
     remainder = wide_x - quotient * wide_y
     quotient = np.where(quotient > info.max, info.min, quotient)  # the smallest integer divided by -1
     all_ones = info.max if is_unsigned(x.dtype) else -1
-    return np.where(y == 0, all_ones, quotient).astype(x.dtype), np.where(y == 0, x, remainder).astype(x.dtype)
+    quotient, remainder = np.where(y == 0, all_ones, quotient), np.where(y == 0, x, remainder)
+    return quotient.astype(x.dtype).reshape(shape), remainder.astype(x.dtype).reshape(shape)
 
 
 def _divide(b, dtype, x, y, signed, unsigned, by_zero):

@@ -148,11 +148,19 @@ def _broadcast(draw: Draw, spec: TensorSpec) -> dict[str, Any]:
     return {"shape": new + stretched, "dims": tuple(range(len(new), len(new) + spec.rank))}
 
 
+def _window(draw: Draw, spec: TensorSpec) -> dict[str, Any]:
+    bounds = {"window": (1, 3), "strides": (1, 2), "low": (0, 2), "high": (0, 2), "dilation": (1, 2)}
+    return {name: _each(draw, spec.rank, *bound) for name, bound in bounds.items()}
+
+
 #: How the attributes of an op are drawn from the spec of its first operand, by mnemonic or by attribute name.
 BY_MNEMONIC: dict[str, Callable[[Draw, TensorSpec], dict[str, Any]]] = {
     "broadcast_in_dim": _broadcast,
     "slice": _slice,
     "pad": _pad,
+    "window_max": _window,
+    "window_sum": _window,
+    "top_k": lambda draw, s: {"k": draw(st.integers(0, s.shape[-1] if s.rank else 0))},
     "reshape": lambda draw, s: {"shape": draw(st.sampled_from([(s.size,), s.shape[::-1], (1, *s.shape)]))},
     "transpose": lambda draw, s: {"permutation": tuple(draw(st.permutations(range(s.rank))))},
     "compare": lambda draw, s: {"direction": draw(st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"]))},
@@ -259,6 +267,26 @@ def _draw_product(draw: Draw, program: Program) -> None:
     )
 
 
+def _draw_indexing(draw: Draw, program: Program) -> None:
+    """Reads or writes at indices, which may well be out of range."""
+    source = draw(st.integers(0, len(program.values) - 1))
+    spec = program.values[source]
+    if not spec.rank:
+        return
+    mnemonic = draw(st.sampled_from(["gather", "scatter_add", "scatter_set", "dynamic_slice"]))
+    if mnemonic == "dynamic_slice":
+        starts = _draw_value(draw, program, TensorSpec((spec.rank,), int32))
+        program.add(OPS[mnemonic], [source, starts], sizes=tuple(draw(st.integers(0, s)) for s in spec.shape))
+        return
+    axis = draw(st.integers(0, spec.rank - 1))
+    shape = draw(st.sampled_from([(), (3,), (1, 2)]))
+    operands = [source, _draw_value(draw, program, TensorSpec(shape, int32))]
+    if mnemonic != "gather":
+        rest = spec.shape[:axis] + spec.shape[axis + 1 :]
+        operands.append(_draw_value(draw, program, spec.with_shape(shape + rest)))
+    program.add(OPS[mnemonic], operands, axis=axis, batch_axes=())
+
+
 @st.composite
 def programs(draw: Draw, dtypes: Sequence[np.dtype] = DTYPES, special: bool = True) -> Program:
     shapes = st.lists(st.sampled_from([3, 1, 2, 5, 4, 3, 2, 7, 1, 0]), max_size=3).map(tuple)
@@ -267,15 +295,15 @@ def programs(draw: Draw, dtypes: Sequence[np.dtype] = DTYPES, special: bool = Tr
     program.values += specs
     for _ in range(draw(st.integers(1, MAX_STEPS))):
         try:
-            kind = draw(st.sampled_from(["elementwise", "elementwise", "other", "other", "convert", "product"]))
-            if kind == "elementwise":
-                _draw_op(draw, program, elementwise=True)
-            elif kind == "other":
-                _draw_op(draw, program, elementwise=False)
-            elif kind == "convert":
+            kind = draw(st.sampled_from(["elementwise"] * 3 + ["other"] * 3 + ["convert", "product", "indexing"]))
+            if kind == "convert":
                 _draw_convert(draw, program, dtypes)
-            else:
+            elif kind == "product":
                 _draw_product(draw, program)
+            elif kind == "indexing":
+                _draw_indexing(draw, program)
+            else:
+                _draw_op(draw, program, elementwise=kind == "elementwise")
         except VoltaError:
             pass  # the op does not take this dtype, or the result is too large
     return program

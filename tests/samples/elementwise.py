@@ -145,6 +145,14 @@ POSITIVE = between(0.1, 4)
 NONZERO: Draw = lambda rng, dtype, shape: (rng.uniform(0.5, 3, shape) * rng.choice([-1, 1], shape)).astype(dtype)  # noqa: E731
 UNIT = between(-0.9, 0.9)
 
+
+def smallest_by_one(rng: np.random.Generator, dtype: np.dtype) -> list[np.ndarray]:
+    return [np.array(np.iinfo(dtype).min, dtype), np.array(1, dtype)]
+
+
+#: Its magnitude fits no signed integer, which the reference's exact arithmetic must not trip over, scalars included.
+SMALLEST_INTEGER = Sample("smallest integer", smallest_by_one, dtypes=INTEGERS, gradient=False)
+
 SAMPLES = {
     "neg": unary(NUMBERS),
     "abs": unary(NUMBERS, NONZERO),
@@ -174,8 +182,8 @@ SAMPLES = {
     "add": binary(NUMBERS),
     "sub": binary(NUMBERS),
     "mul": binary(NUMBERS),
-    "div": binary(NUMBERS, random_array, NONZERO),
-    "rem": binary(NUMBERS, between(4.1, 5.9), between(2.1, 3.9)),
+    "div": [*binary(NUMBERS, random_array, NONZERO), SMALLEST_INTEGER],
+    "rem": [*binary(NUMBERS, between(4.1, 5.9), between(2.1, 3.9)), SMALLEST_INTEGER],
     "pow": binary(NUMBERS, POSITIVE, between(-3, 3)),
     "maximum": binary(DTYPES),
     "minimum": binary(DTYPES),
