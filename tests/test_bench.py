@@ -87,13 +87,11 @@ class Scripted:
         self.answers = answers
 
     def __enter__(self) -> Scripted:
+        self.versions = self.ask("start")
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    def receive(self) -> Any:
-        return self.answers["start"]
 
     def ask(self, method: str, *arguments: Any) -> Any:
         answer = self.answers[method]
@@ -128,7 +126,7 @@ def test_wrong_results_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "- softmax, JAX: its results differ" in report.document({"softmax": measurements}, report.machine({}), {})
 
 
-@pytest.mark.parametrize("method", ["load", "details", "results", "forget_peak", "peak"])
+@pytest.mark.parametrize("method", ["start", "load", "details", "results", "forget_peak", "peak"])
 def test_a_failing_framework_is_a_line_of_the_report(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     measurements = measure(monkeypatch, **{method: session.BenchmarkError("it broke")})
     assert measurements["jax"].failure == "it broke"
@@ -137,14 +135,11 @@ def test_a_failing_framework_is_a_line_of_the_report(method: str, monkeypatch: p
 
 
 def test_a_process_reports_errors_and_its_own_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        Process("no_such_framework", tmp_path) as process,
-        pytest.raises(session.BenchmarkError, match="ModuleNotFound"),
-    ):
-        process.receive()
+    with pytest.raises(session.BenchmarkError, match="ModuleNotFound"), Process("no_such_framework", tmp_path):
+        pass
     monkeypatch.setattr(session, "PATIENCE", 0.01)
-    with Process("volta", tmp_path) as process, pytest.raises(session.BenchmarkError, match="ended with status -9"):
-        process.receive()
+    with pytest.raises(session.BenchmarkError, match="ended with status -9"), Process("volta", tmp_path):
+        pass
 
 
 def test_numbers_have_three_digits() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -35,10 +36,11 @@ def main(only: tuple[str, ...], quick: bool, json_path: Path, document: Path | N
         click.echo("\n".join(names))
         return
     skipped = {name: reason for name in FRAMEWORKS if (reason := missing(name))}
-    measurements, versions = _measure(names, [name for name in FRAMEWORKS if name not in skipped], quick)
-    machine = report.machine(versions)
     json_path.parent.mkdir(parents=True, exist_ok=True)
-    json_path.write_text(json.dumps(report.as_json(measurements, machine, skipped), indent=1))
+    for measurements, versions in _measure(names, [name for name in FRAMEWORKS if name not in skipped], quick):
+        # After each workload: what was measured is kept when the run is interrupted.
+        machine = report.machine(versions)
+        json_path.write_text(json.dumps(report.as_json(measurements, machine, skipped), indent=1))
     text = report.document(measurements, machine, skipped)
     if document is None and not quick and not only:
         document = Path("docs/benchmarks.md")
@@ -52,8 +54,8 @@ def main(only: tuple[str, ...], quick: bool, json_path: Path, document: Path | N
 
 def _measure(
     names: list[str], frameworks: list[str], quick: bool
-) -> tuple[dict[str, dict[str, Measurement]], dict[str, str]]:
-    """The measurements by workload and framework, and the versions of what was measured."""
+) -> Iterator[tuple[dict[str, dict[str, Measurement]], dict[str, str]]]:
+    """After each workload, all measurements by workload and framework, and the versions of what was measured."""
     measurements = {}
     columns = (
         BarColumn(),
@@ -73,7 +75,7 @@ def _measure(
         for name in names:
             measurements[name] = session.measure(WORKLOADS[name])
             progress.advance(task)
-    return measurements, session.versions
+            yield measurements, session.versions
 
 
 if __name__ == "__main__":

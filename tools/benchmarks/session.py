@@ -77,8 +77,8 @@ class Effort:
         calls: of a turn, at most.
     """
 
-    rounds: int = 7
-    seconds: float = 0.3
+    rounds: int = 5
+    seconds: float = 0.25
     calls: int = 100
 
 
@@ -114,9 +114,15 @@ class Process:
             stderr=self._log,
             env=environment,
         )
-        self.send("start", framework)
+        self.versions: dict[str, str] = {}
 
     def __enter__(self) -> Process:
+        # Waits for the start, so that one framework's imports don't disturb the measurement of another.
+        try:
+            self.versions = self.ask("start", self.framework)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -187,15 +193,17 @@ class Session:
                     measurement.cold = self._first_result(process, workload)
                     measurement.details = process.ask("details")
         with contextlib.ExitStack() as stack:
-            able = [name for name, measurement in measurements.items() if not measurement.failure]
-            running = {name: stack.enter_context(Process(name, self.caches)) for name in able}
+            running = {}
+            for name in [name for name, measurement in measurements.items() if not measurement.failure]:
+                with _recording(measurements[name]):
+                    running[name] = stack.enter_context(Process(name, self.caches))
             self._compare(workload, running, measurements)
             self._time(workload, running, measurements)
         return measurements
 
     def _first_result(self, process: Process, workload: Workload) -> float:
         """Seconds until the first result, once the framework is started and the inputs are made."""
-        self.versions |= process.receive()
+        self.versions |= process.versions
         process.ask("load", workload.name, self.quick)
         return process.ask("time", 1)[0]
 
