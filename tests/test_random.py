@@ -10,9 +10,9 @@ import pytest
 from scipy import special, stats
 
 from tests.harness import call, compile_functions, function_module
-from volta_mlir import random
+from volta_mlir import random, vmap
 from volta_mlir.dialects.random import threefry2x32
-from volta_mlir.dtypes import UNSIGNED, TensorSpec, as_dtype, uint32
+from volta_mlir.dtypes import UNSIGNED, TensorSpec, uint32
 from volta_mlir.errors import DTypeError, ShapeError
 from volta_mlir.tensor import Tensor
 
@@ -171,6 +171,113 @@ def test_bernoulli() -> None:
     assert random.bernoulli(KEY).shape == ()
 
 
+@pytest.mark.parametrize("dtype", FLOAT_NAMES)
+def test_truncated_normal(dtype: str) -> None:
+    for low, high in ((-2.0, 2.0), (0.5, 3.0), (-9.0, -1.0), (-np.inf, np.inf)):
+        x = random.truncated_normal(KEY, low, high, (COUNT,), dtype).numpy()
+        assert x.dtype == dtype
+        x = x.astype(np.float64)
+        assert np.isfinite(x).all()
+        assert x.min() >= low
+        assert x.max() <= high
+        if dtype in ("float32", "float64"):
+            assert stats.kstest(x, stats.truncnorm(low, high).cdf).pvalue > P_VALUE
+    columns = random.truncated_normal(KEY, Tensor([-1.0, 2.0]), Tensor([[0.0], [5.0]]), dtype=dtype)
+    assert columns.shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["gumbel", "exponential", "laplace"])
+@pytest.mark.parametrize("dtype", FLOAT_NAMES)
+def test_distributions_of_logarithms(name: str, dtype: str) -> None:
+    draw = getattr(random, name)
+    x = draw(KEY, (COUNT,), dtype).numpy()
+    assert x.dtype == dtype
+    assert np.isfinite(x).all()
+    distribution = {"gumbel": stats.gumbel_r, "exponential": stats.expon, "laplace": stats.laplace}[name]
+    if dtype in ("float32", "float64"):
+        assert stats.kstest(x, distribution.cdf).pvalue > P_VALUE
+    else:
+        assert abs(x.astype(np.float64).mean() - distribution.mean()) < 0.03
+    assert draw(KEY).shape == ()
+
+
+def chi_square(drawn: np.ndarray, probabilities: Any) -> float:
+    """The p-value of drawn indices; none of those with probability 0 may have been drawn."""
+    expected = np.asarray(probabilities, np.float64) * drawn.size
+    counts = np.bincount(drawn.ravel(), minlength=len(expected))
+    assert not counts[expected == 0].any()
+    possible = expected > 0
+    return float(stats.chisquare(counts[possible], expected[possible]).pvalue)
+
+
+def test_categorical() -> None:
+    p = np.array([0.5, 0.0, 0.2, 0.3])
+    with np.errstate(divide="ignore"):
+        logits = np.log(p) + 4.0
+    for dtype in FLOAT_NAMES:
+        drawn = random.categorical(KEY, Tensor(logits, dtype), shape=(COUNT,))
+        assert drawn.dtype.name == "int32"
+        exact = np.exp(np.asarray(Tensor(logits, dtype)).astype(np.float64))
+        assert chi_square(drawn.numpy(), exact / exact.sum()) > P_VALUE
+    both = Tensor(np.stack([logits, logits[::-1]], axis=1), "float32")
+    drawn = random.categorical(KEY, both, axis=0, shape=(COUNT, 2)).numpy()
+    assert chi_square(drawn[:, 0], p) > P_VALUE
+    assert chi_square(drawn[:, 1], p[::-1]) > P_VALUE
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
+    assert random.categorical(KEY, both, 0).shape == (2,)
+
+
+def test_permutation() -> None:
+    orders = np.stack([random.permutation(k, 4).numpy() for k in map(Tensor, random.split(KEY, 2000).numpy())])
+    np.testing.assert_array_equal(np.sort(orders), np.broadcast_to(np.arange(4), orders.shape))
+    _, numbers = np.unique(orders @ [64, 16, 4, 1], return_inverse=True)
+    assert chi_square(numbers, np.full(24, 1 / 24)) > P_VALUE
+    x = np.arange(12.0).reshape(3, 4)
+    columns = random.permutation(KEY, x, axis=1).numpy()
+    assert sorted(columns.T.tolist()) == sorted(x.T.tolist())
+    assert columns.tolist() != x.tolist()
+    wide = np.broadcast_to(np.arange(50), (40, 50))
+    each = random.permutation(KEY, wide, -1, independent=True).numpy()
+    np.testing.assert_array_equal(np.sort(each), wide)
+    assert len(np.unique(each, axis=0)) == 40
+
+
+def test_choice() -> None:
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    assert chi_square(random.choice(KEY, 5, (COUNT,)).numpy(), [0.2] * 5) > P_VALUE
+    assert chi_square(random.choice(KEY, 4, (COUNT,), p=p).numpy(), p) > P_VALUE
+    x = np.arange(12).reshape(3, 4) * 10
+    chosen = random.choice(KEY, x, (2, 5), axis=1).numpy()
+    assert chosen.shape == (3, 2, 5)
+    assert {tuple(c) for c in chosen.reshape(3, -1).T} <= {tuple(c) for c in x.T}
+    assert sorted(random.choice(KEY, x[0], (4,), replace=False).tolist()) == x[0].tolist()
+    # Drawn without replacement, the first has the probabilities p, and the others what is left of them.
+    keys = random.split(KEY, 2000)
+    pairs = vmap(lambda k: random.choice(k, 4, (2,), replace=False, p=Tensor(p, "float32")))(keys).numpy()
+    assert chi_square(pairs[:, 0], p) > P_VALUE
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    assert chi_square(pairs[pairs[:, 0] == 2, 1], [0.25, 0, 0, 0.75]) > P_VALUE
+
+
+def test_vmap_over_keys() -> None:
+    keys = random.split(KEY, 3)
+    draws: list[Callable[[Tensor], Tensor]] = [
+        lambda k: random.bits(k, (5,)),
+        lambda k: random.uniform(k, (5,)),
+        lambda k: random.randint(k, (5,), 0, 100),
+        lambda k: random.normal(k, (2, 2)),
+        lambda k: random.truncated_normal(k, -1.0, 1.0, (5,)),
+        lambda k: random.permutation(k, 6),
+        lambda k: random.permutation(k, np.arange(6).reshape(2, 3), 1, independent=True),
+        lambda k: random.categorical(k, Tensor([0.1, 0.2, 0.3]), shape=(7,)),
+        lambda k: random.gumbel(random.fold_in(k, 1), (5,)),
+        lambda k: random.split(k),
+    ]
+    mapped = vmap(lambda k: [draw(k) for draw in draws])(keys)
+    for draw, together in zip(draws, mapped, strict=True):
+        np.testing.assert_array_equal(together, np.stack([draw(Tensor(k)).numpy() for k in keys.numpy()]))
+
+
 # -- keys ----------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +317,22 @@ def test_bad_arguments() -> None:
         random.randint(KEY, (), 0, 1, "float32")
     with pytest.raises(DTypeError, match="the integers from 0 to 257 do not all fit uint8"):
         random.randint(KEY, (), 0, 257, "uint8")
+    with pytest.raises(DTypeError, match="gumbel draws floating-point numbers, not int32"):
+        random.gumbel(KEY, dtype="int32")
+    with pytest.raises(ShapeError, match=r"shapes \(2,\), \(3,\) can't be broadcast"):
+        random.truncated_normal(KEY, Tensor([0.0, 1.0]), 2.0, (3,))
+    with pytest.raises(ShapeError, match="axis 1 is out of range for rank 1"):
+        random.permutation(KEY, Tensor([1, 2]), axis=1)
+    with pytest.raises(DTypeError, match="categorical draws floating-point"):
+        random.categorical(KEY, Tensor([1, 2]))
+    with pytest.raises(ShapeError, match=r"shapes \(2, 1\), \(3, 1\) can't be broadcast"):
+        random.categorical(KEY, Tensor([[1.0], [2.0]]), shape=(3,))
+    with pytest.raises(ShapeError, match="3 of 2 elements can't be chosen without replacement"):
+        random.choice(KEY, 2, (3,), replace=False)
+    with pytest.raises(ShapeError, match=r"a probability for each of 2 elements, got float32\[1\]"):
+        random.choice(KEY, 2, (3,), p=[1.0])
+    with pytest.raises(ShapeError, match=r"int32\[0\] has nothing to choose from along axis 0"):
+        random.choice(KEY, 0, (3,))
     with pytest.raises(ShapeError, match=r"2\*\*32 elements or more"):
         random.bits(KEY, (2**16, 2**16))
 
@@ -226,8 +349,17 @@ def test_compiled_draws() -> None:
         "randint": lambda key: random.randint(key, (101,), -7, 12),
         "randint_64": lambda key: random.randint(key, (101,), -(2**63), 2**63, "int64"),
         "bernoulli": lambda key: random.bernoulli(key, 0.3, (101,)),
+        "permutation": lambda key: random.permutation(key, 101),
+        "choice": lambda key: random.choice(key, 50, (20,)),
+        "categorical": lambda key: random.categorical(key, Tensor([0.5, 0.0, 1.0]), shape=(101,)),
     }
-    close = {f"normal_{d}": lambda key, d=d: random.normal(key, (1001,), d) for d in ("float32", "float64")}
+    normal = {f"normal_{d}": lambda key, d=d: random.normal(key, (10001,), d) for d in ("float32", "float64")}
+    close: dict[str, Callable[[Tensor], Tensor]] = {
+        **normal,
+        "truncated_normal": lambda key: random.truncated_normal(key, -1.0, 2.0, (1001,)),
+        "gumbel": lambda key: random.gumbel(key, (1001,)),
+        "laplace": lambda key: random.laplace(key, (1001,)),
+    }
     specs = [TensorSpec((2,), uint32)]
     modules = {name: function_module(name, specs, lambda key, f=f: [f(key)]) for name, f in (same | close).items()}
     compiled = compile_functions(modules)
@@ -236,5 +368,7 @@ def test_compiled_draws() -> None:
         np.testing.assert_array_equal(actual, function(KEY), err_msg=name)
     for name, function in close.items():
         (actual,) = call(compiled[name], [KEY.numpy()])
-        epsilon = np.finfo(as_dtype(name.partition("_")[2])).eps
-        np.testing.assert_allclose(actual, function(KEY).numpy(), rtol=8 * epsilon, err_msg=name)
+        if name in normal:
+            np.testing.assert_array_max_ulp(actual, function(KEY).numpy(), maxulp=8)
+        else:
+            np.testing.assert_allclose(actual, function(KEY).numpy(), rtol=1e-6, atol=1e-6, err_msg=name)

@@ -1,9 +1,10 @@
 """Random numbers from explicit keys.
 
 A key is two uint32 numbers. What is drawn depends on the key, the shape and the dtype alone: bits, :func:`uniform` on
-[0, 1), :func:`randint` and :func:`bernoulli` are the same on every device, and the same whenever they are computed
-again; :func:`normal` differs between devices by a few units in the last place. To draw again, make new keys with
-:func:`split` or :func:`fold_in`: numbers drawn from one key twice are the same numbers.
+[0, 1), :func:`randint`, :func:`bernoulli` and :func:`permutation` are the same on every device, and the same whenever
+they are computed again; what goes through a logarithm, such as :func:`normal`, differs between devices by a few units
+in the last place. To draw again, make new keys with :func:`split` or :func:`fold_in`: numbers drawn from one key twice
+are the same numbers.
 
 The generator is Threefry-2x32. Keys, bits and uniform numbers are those of JAX's default generator.
 
@@ -35,10 +36,13 @@ from volta_mlir.dtypes import (
     uint64,
 )
 from volta_mlir.errors import DTypeError, ShapeError
-from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.common import as_tensor, axes_tuple, broadcast_shapes
 from volta_mlir.tensor import Tensor
 
-__all__ = ["bernoulli", "bits", "fold_in", "key", "normal", "randint", "split", "uniform"]
+__all__ = [
+    "bernoulli", "bits", "categorical", "choice", "exponential", "fold_in", "gumbel", "key", "laplace", "normal",
+    "permutation", "randint", "split", "truncated_normal", "uniform",
+]  # fmt: skip
 
 Shape = int | Sequence[int]
 
@@ -142,7 +146,9 @@ def _mantissa_bits(dtype: np.dtype) -> int:
 def normal(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor:
     """Numbers from the normal distribution with mean 0 and variance 1.
 
-    They are √2 · erf⁻¹(u) of :func:`uniform` numbers u on (-1, 1); none is farther from 0 than 5.5 in float32.
+    They are √2 · erf⁻¹(u) of :func:`uniform` numbers u on (-1, 1); none is farther from 0 than 5.5 in float32. Two
+    devices differ by at most 8 units in the last place, in float32 and in float64; half precision is rounded from
+    float32.
 
     >>> abs(normal(key(0), (10000,)).mean().item()) < 0.03
     True
@@ -150,9 +156,43 @@ def normal(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor
     dtype = _float_dtype(dtype, "normal")
     one = np.ones((), dtype)
     lowest = np.nextafter(-one, np.zeros((), dtype))
-    u = uniform(key, shape, dtype, Tensor(lowest), Tensor(one))
-    wide = u if dtype == float64 else u.astype(float32)
-    return (_erf_inv(wide) * math.sqrt(2)).astype(dtype)
+    return _normal_quantile(uniform(key, shape, dtype, Tensor(lowest), Tensor(one)))
+
+
+def _normal_quantile(u: Tensor) -> Tensor:
+    """√2 · erf⁻¹(u) in the dtype of ``u``."""
+    wide = u if u.dtype == float64 else u.astype(float32)
+    return (_erf_inv(wide) * math.sqrt(2)).astype(u.dtype)
+
+
+def truncated_normal(
+    key: Tensor, lower: Any, upper: Any, shape: Shape | None = None, dtype: Any = DEFAULT_FLOAT
+) -> Tensor:
+    """Numbers from the normal distribution with mean 0 and variance 1, those between ``lower`` and ``upper`` only.
+
+    Args:
+        key: two uint32 numbers.
+        lower: the lower bound, a number or a tensor; no number is below it.
+        upper: the upper bound; no number is above it.
+        shape: the bounds broadcast to it; without one the result has their common shape.
+        dtype: a floating-point dtype.
+
+    They are √2 · erf⁻¹(u) of uniform numbers u between the bounds' own erf(bound / √2), so that bounds more than 5 away
+    from 0 in float32, on the same side, leave few different numbers.
+
+    >>> x = truncated_normal(key(0), -1.0, 2.0, (1000,)).numpy()
+    >>> bool((x >= -1).all() and (x <= 2).all())
+    True
+    """
+    dtype = _float_dtype(dtype, "truncated_normal")
+    lower, upper = F.astype(lower, dtype), F.astype(upper, dtype)
+    shape = broadcast_shapes(lower.shape, upper.shape) if shape is None else _shape(shape)
+    lower, upper = F.broadcast_to(lower, shape), F.broadcast_to(upper, shape)
+    wide = float64 if dtype == float64 else float32
+    low, high = (F.erf(bound.astype(wide) / math.sqrt(2)) for bound in (lower, upper))
+    inside = float(np.nextafter(np.ones((), wide), np.zeros((), wide)))  # erf⁻¹ is infinite at the ends
+    u = F.clip(uniform(key, shape, wide, low, high), -inside, inside)
+    return F.clip(_normal_quantile(u).astype(dtype), lower, upper)
 
 
 # Polynomials of Giles, "Approximating the erfinv function" (2010), highest power first. Each is for w = -log(1 - x²)
@@ -253,3 +293,137 @@ def bernoulli(key: Tensor, p: Any = 0.5, shape: Shape | None = None) -> Tensor:
     p = F.astype(p, float32)
     shape = p.shape if shape is None else _shape(shape)
     return uniform(key, shape) < F.broadcast_to(p, shape)
+
+
+def gumbel(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor:
+    """Numbers from the Gumbel distribution with location 0 and scale 1: -log(-log(u)) of uniform numbers u.
+
+    >>> abs(gumbel(key(0), (10000,)).mean().item() - 0.5772) < 0.03
+    True
+    """
+    return -F.log(exponential(key, shape, _float_dtype(dtype, "gumbel")))
+
+
+def exponential(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor:
+    """Positive numbers from the exponential distribution with rate 1: -log(u) of uniform numbers u on (0, 1).
+
+    >>> abs(exponential(key(0), (10000,)).mean().item() - 1) < 0.03
+    True
+    """
+    dtype = _float_dtype(dtype, "exponential")
+    # Between the multiples of 2⁻ⁿ that uniform draws, so that neither 0 nor 1 is among them.
+    wide = float64 if dtype == float64 else float32
+    u = uniform(key, shape, wide) + 2.0 ** -(_mantissa_bits(wide) + 1)
+    return -F.log(u).astype(dtype)
+
+
+def laplace(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT) -> Tensor:
+    """Numbers from the Laplace distribution with location 0 and scale 1.
+
+    >>> abs(laplace(key(0), (10000,)).mean().item()) < 0.05
+    True
+    """
+    dtype = _float_dtype(dtype, "laplace")
+    wide = float64 if dtype == float64 else float32
+    # As for exponential: symmetric about 0, and never -1 or 1.
+    u = uniform(key, shape, wide, -1.0, 1.0) + 2.0 ** -_mantissa_bits(wide)
+    return (-F.sign(u) * F.log1p(-F.abs(u))).astype(dtype)
+
+
+# -- choosing ------------------------------------------------------------------------------------------------------
+
+
+def permutation(key: Tensor, x: Any, axis: int = 0, independent: bool = False) -> Tensor:
+    """A random order of the numbers below ``x``, an int, or of the slices of ``x`` along an axis.
+
+    Args:
+        key: two uint32 numbers.
+        x: an int, which stands for ``arange(x)``, or a tensor of rank 1 or more.
+        axis: the axis along which slices are moved.
+        independent: every row along the axis gets an order of its own, instead of one for whole slices.
+
+    Raises:
+        ShapeError: ``x`` has no such axis.
+
+    It sorts by 64 random bits for each element; two are equal with a probability below n² / 2⁶⁵.
+
+    >>> sorted(permutation(key(0), 4).tolist())
+    [0, 1, 2, 3]
+    """
+    x = F.arange(x) if isinstance(x, int) and not isinstance(x, bool) else as_tensor(x)
+    (axis,) = axes_tuple(axis, x.ndim)
+    if independent:
+        return F.take_along_axis(x, F.argsort(bits(key, x.shape, uint64), axis), axis)
+    return F.take(x, F.argsort(bits(key, (x.shape[axis],), uint64)), axis)
+
+
+def categorical(key: Tensor, logits: Any, axis: int = -1, shape: Shape | None = None) -> Tensor:
+    """Indices (int32) along ``axis``, drawn with the probabilities ``softmax(logits, axis)``.
+
+    Args:
+        key: two uint32 numbers.
+        logits: unnormalized logarithms of probabilities, floating-point; -inf is never drawn.
+        axis: the axis of the categories.
+        shape: how many to draw: the shape of ``logits`` without ``axis`` broadcasts to it, and is the default.
+
+    Raises:
+        ShapeError: ``logits`` has no such axis, or its other axes do not broadcast to ``shape``.
+        DTypeError: ``logits`` is not floating-point.
+
+    It is the argmax of ``logits`` plus :func:`gumbel` numbers, so that devices differ only where two are equal but for
+    the last place.
+
+    >>> categorical(key(0), Tensor([0.0, float("-inf")]), shape=(3,)).tolist()
+    [0, 0, 0]
+    """
+    logits = as_tensor(logits)
+    dtype = _float_dtype(logits.dtype, "categorical")
+    (axis,) = axes_tuple(axis, logits.ndim)
+    logits = F.moveaxis(logits, axis, -1)
+    shape = (*(logits.shape[:-1] if shape is None else _shape(shape)), logits.shape[-1])
+    # Half precision has too few different gumbel numbers to tell small probabilities apart.
+    wide = float64 if dtype == float64 else float32
+    return F.argmax(F.broadcast_to(logits, shape).astype(wide) + gumbel(key, shape, wide), -1)
+
+
+def choice(key: Tensor, a: Any, shape: Shape = (), replace: bool = True, p: Any = None, axis: int = 0) -> Tensor:
+    """Elements of ``a`` chosen at random.
+
+    Args:
+        key: two uint32 numbers.
+        a: an int, which stands for ``arange(a)``, or a tensor, of which slices along ``axis`` are chosen.
+        shape: how many; it takes the place of the axis.
+        replace: an element may be chosen more than once.
+        p: the elements' probabilities, of rank 1 and with the sum 1; default: all are the same.
+        axis: the axis of ``a`` to choose along.
+
+    Raises:
+        ShapeError: ``a`` has no such axis or no elements along it, ``p`` does not fit it, or more elements than there
+            are shall be chosen without replacement.
+
+    >>> sorted(choice(key(0), 5, (5,), replace=False).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    a = F.arange(a) if isinstance(a, int) and not isinstance(a, bool) else as_tensor(a)
+    shape = _shape(shape)
+    (axis,) = axes_tuple(axis, a.ndim)
+    n, draws = a.shape[axis], math.prod(shape)
+    if not n and draws:
+        raise ShapeError(f"choice: {a.spec} has nothing to choose from along axis {axis}")
+    if not replace and draws > n:
+        raise ShapeError(f"choice: {draws} of {n} elements can't be chosen without replacement")
+    if p is not None:
+        p = as_tensor(p)
+        if p.shape != (n,) or not is_float(p.dtype):
+            raise ShapeError(f"choice: p is a probability for each of {n} elements, got {p.spec}")
+        logits = F.log(p)
+        if replace:
+            index = categorical(key, logits, shape=shape)
+        else:
+            # The greatest sums of logits and gumbel numbers are draws without replacement (Gumbel top-k).
+            index = F.argsort(logits + gumbel(key, (n,), logits.dtype), descending=True)[:draws]
+    elif replace:
+        index = randint(key, shape, 0, n)
+    else:
+        index = permutation(key, n)[:draws]
+    return F.take(a, F.reshape(index, shape), axis)
