@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
 import pickle
 from typing import Any
 
@@ -326,18 +328,110 @@ def test_repr_is_pytorchs():
     assert repr(Blocks()).splitlines()[1] == "  (layers.0): Linear(in_features=3, out_features=3, bias=True)"
 
 
-def test_module_list():
-    layers = nn.ModuleList([nn.ReLU()])
-    layers.append(nn.Tanh())
-    layers.extend([nn.Linear(2, 2)])
-    assert [type(layer).__name__ for layer in layers] == ["ReLU", "Tanh", "Linear"]
-    assert layers[-1] is layers[2]
-    assert len(layers[1:]) == 2
-    assert names(layers) == ["2.weight", "2.bias"]
-    with pytest.raises(TypeError, match="holds modules, got a int"):
-        layers.append(1)
-    with pytest.raises(IndexError):
-        layers[3]
+def test_children_and_lookup():
+    model = nn.Sequential(Norm(), Blocks(), nn.ReLU())
+    model.append(model[2])
+    assert [name for name, _ in model.named_children()] == ["0", "1", "2"]
+    assert list(model.children()) == [model[0], model[1], model[2]]
+    assert model.get_submodule("") is model
+    assert model.get_submodule("1.layers.1.inner") is model[1].layers[1]["inner"]
+    assert model.get_submodule("3") is model[2]
+    assert model.get_parameter("1.scales.1") is model[1].scales[1]
+    assert Tied().get_parameter("head.weight").shape == (4, 3)
+    assert model.get_buffer("0.mean") is model[0].mean
+    for get, target, message in (
+        (model.get_submodule, "1.layers.7", "Blocks has no module 'layers.7'"),
+        (model.get_parameter, "0.mean", "Sequential has no parameter '0.mean'"),
+        (model.get_buffer, "0.weight", "Sequential has no buffer '0.weight'"),
+    ):
+        with pytest.raises(AttributeError, match=message):
+            get(target)
+    assert [name for name, _ in model[0].named_parameters(prefix="x")] == ["x.weight"]
+    assert [name for name, _ in model.named_parameters(recurse=False)] == []
+    assert [name for name, _ in Blocks().named_parameters(recurse=False)] == ["scales.0", "scales.1"]
+    assert list(model[0].buffers(recurse=False)) == [model[0].mean]
+
+
+def test_apply_reaches_children_first():
+    seen = []
+    model = nn.Sequential(nn.Sequential(nn.Linear(1, 1)), nn.ReLU())
+    assert model.apply(seen.append) is model
+    assert seen == [model[0][0], model[0], model[1], model]
+
+
+def test_registration():
+    module = nn.Module()
+    module.register_parameter("weight", nn.Parameter([1.0]))
+    module.register_parameter("bias", None)
+    module.register_buffer("steps", 0)
+    module.register_buffer("scratch", np.zeros(2, np.float32), persistent=False)
+    module.register_buffer("nothing", None)
+    module.add_module("act", nn.ReLU())
+    module.register_module("act", nn.Tanh())
+    assert list(module.state_dict()) == ["weight", "steps"]
+    assert (module.bias, module.nothing, repr(module.act)) == (None, None, "Tanh()")
+    assert [module.is_buffer(name) for name in ("steps", "scratch")] == [True, True]
+    assert [name for name, _ in module.named_buffers()] == ["steps", "scratch"]
+    for error, call in (
+        (TypeError, lambda: module.register_parameter("other", volta.ones(2))),
+        (TypeError, lambda: module.add_module("other", 1)),
+        (KeyError, lambda: module.register_buffer("a.b", 0)),
+        (KeyError, lambda: module.add_module("", nn.ReLU())),
+        (KeyError, lambda: module.register_buffer("forward", 0)),
+    ):
+        with pytest.raises(error):
+            call()
+
+
+def test_a_buffer_that_is_not_persistent_is_state_all_the_same():
+    module = nn.Module()
+    module.count = nn.Buffer(0, persistent=False)
+    module.total = nn.Buffer([0.0])
+    assert names(module) == ["count", "total"]
+    assert module.load_state_dict({"total": [2.0]}) == ([], [])
+
+    @volta.jit
+    def step(module):
+        module.count = module.count + 1
+
+    step(module)
+    assert module.count.item() == 1
+    with pytest.raises(ShapeError, match="unexpected: count"):
+        module.load_state_dict({"total": [2.0], "count": 1})
+    with pytest.raises(TypeError, match="can't become a str"):
+        module.count = "none"
+
+
+def test_conversion_to_a_dtype():
+    model = Tied()
+    model.norm, model.index = Norm(), nn.Buffer(0)
+    assert model.to("bfloat16") is model
+    assert [leaf.dtype.name for leaf in tree.leaves(model)] == ["bfloat16"] * 4 + ["int32"]
+    assert model.head.weight is model.embedding.weight
+    dtypes = [call().norm.mean.dtype.name for call in (model.half, model.float, model.double, model.bfloat16)]
+    assert dtypes == ["float16", "float32", "float64", "bfloat16"]
+    model.head.weight = volta.spec((4, 3))
+    assert model.half().head.weight == volta.spec((4, 3), "float16")
+    for wrong in ("cuda", "int32", 1.5):
+        with pytest.raises(DTypeError, match=r"takes a floating-point dtype, got .*volta\.jit\(f, device="):
+            model.to(wrong)
+
+
+def test_state_in_a_trace():
+    saved = []
+
+    @volta.jit
+    def build():
+        layer = nn.Linear(2, 2)
+        layer.weight = layer.weight + 1
+        saved.append(layer)
+        return layer
+
+    layer = build()
+    assert not layer.weight.is_traced
+    for use in (pickle.dumps, copy.deepcopy, lambda leaked: nn.Linear(2, 2).load_state_dict(leaked.state_dict())):
+        with pytest.raises(TraceError, match="is traced and has no value"):
+            use(saved[0])
 
 
 # -- state -----------------------------------------------------------------------------------------------------------
@@ -389,7 +483,10 @@ def test_loading_lists_everything_that_does_not_fit():
         "  unexpected: scale" + str(error.value).splitlines()[3].removeprefix("  unexpected: scale"),
     ]
     assert linear.weight is before
-    linear.load_state_dict({"weight": np.ones((3, 2)), "scale": np.zeros(1)}, strict=False)
+    differences = linear.load_state_dict({"weight": np.ones((3, 2)), "scale": np.zeros(1)}, strict=False)
+    assert differences == (["bias"], ["scale"])
+    assert differences.missing_keys == ["bias"]
+    assert list(linear.state_dict(prefix="a.")) == ["a.weight", "a.bias"]
     assert linear.weight.tolist() == [[1, 1]] * 3
 
 
@@ -499,6 +596,16 @@ def test_modules_with_static_changes_are_traced_again():
         model.momentum = momentum
         assert apply(model, x).tolist() == [momentum] * 2
     assert traces == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    "name", ["module", "init", *(f"layers.{m.__name__.split('.')[-1]}" for m in nn.layers._MODULES)]
+)
+def test_examples(name):
+    module = importlib.import_module(f"volta_mlir.nn.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 # -- layers and functions --------------------------------------------------------------------------------------------

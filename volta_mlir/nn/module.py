@@ -10,16 +10,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import optree
 
 from volta_mlir import static, trace
 from volta_mlir.calls import as_argument, is_tensor_like
-from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.dtypes import TensorSpec, as_dtype, is_float
 from volta_mlir.errors import DTypeError, ShapeError
 from volta_mlir.tensor import Tensor
 from volta_mlir.tree import NAMESPACE
@@ -31,10 +32,12 @@ class Kind(Enum):
     PARAMETER = "parameter"
     FROZEN = "frozen parameter"
     BUFFER = "buffer"
+    TRANSIENT = "non-persistent buffer"  # state that is no part of the state_dict
     CHILD = "child"  # a module, or a container of modules
 
 
 _PARAMETERS = (Kind.PARAMETER, Kind.FROZEN)
+_BUFFERS = (Kind.BUFFER, Kind.TRANSIENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +75,14 @@ def Parameter(value: Any, trainable: bool = True) -> Any:
     return _Marked(tensor, Kind.PARAMETER if trainable else Kind.FROZEN)
 
 
-def Buffer(value: Any) -> Any:
+def Buffer(value: Any, persistent: bool = True) -> Any:
     """Marks a tensor as state that is not trained, such as running statistics.
 
     Assigning the attribute later gives it a new value of the same shape and dtype, also inside a compiled function.
+
+    Args:
+        value: a tensor, an array, nested lists of numbers, or a spec.
+        persistent: whether it is part of the ``state_dict``.
 
     >>> class Counter(Module):
     ...     def __init__(self):
@@ -88,13 +95,59 @@ def Buffer(value: Any) -> Any:
     >>> counter.calls.item()
     2
     """
-    return _Marked(_as_leaf(value), Kind.BUFFER)
+    return _Marked(_as_leaf(value), Kind.BUFFER if persistent else Kind.TRANSIENT)
+
+
+def is_parameter(value: Any) -> bool:
+    """Whether a value is marked as a :func:`Parameter`.
+
+    >>> is_parameter(Parameter([1.0])), is_parameter(Tensor([1.0]))
+    (True, False)
+    """
+    return isinstance(value, _Marked) and value.kind in _PARAMETERS
 
 
 def _as_leaf(value: Any) -> Tensor | TensorSpec:
     if isinstance(value, TensorSpec):
         return value
     return as_argument(value) if is_tensor_like(value) else Tensor(value)
+
+
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Module.load_state_dict` found to differ.
+
+    Attributes:
+        missing_keys: names in the module, not in the state.
+        unexpected_keys: names in the state, not in the module.
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class _Watch(threading.local):
+    observer: Callable[[Module, Any], None] | None = None
+
+
+_watch = _Watch()
+
+
+@contextmanager
+def watching(observer: Callable[[Module, Any], None]) -> Iterator[None]:
+    """Has ``observer(module, result)`` called after every call of a module on this thread.
+
+    >>> from volta_mlir import nn
+    >>> with watching(lambda module, result: print(type(module).__name__, result.shape)):
+    ...     _ = nn.Sequential(nn.Flatten(), nn.ReLU())(Tensor([[[1.0, 2.0]]]))
+    Flatten (1, 2)
+    ReLU (1, 2)
+    Sequential (1, 2)
+    """
+    before, _watch.observer = _watch.observer, observer
+    try:
+        yield
+    finally:
+        _watch.observer = before
 
 
 class _Structure:
@@ -227,7 +280,10 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._structure is None:
             self._settle()  # parameters may have joined a list
-        return self.forward(*args, **kwargs)
+        result = self.forward(*args, **kwargs)
+        if _watch.observer is not None:
+            _watch.observer(self, result)
+        return result
 
     # -- attributes ----------------------------------------------------------------------------------------------
 
@@ -237,7 +293,7 @@ class Module:
             return
         kind = self._kinds.get(name)
         if is_tensor_like(value):
-            if kind is Kind.BUFFER:
+            if kind in _BUFFERS:
                 self._write_buffer(name, value)
                 return
             if kind in _PARAMETERS:
@@ -275,12 +331,12 @@ class Module:
         if optree.tree_is_leaf(value, none_is_leaf=True, namespace=NAMESPACE):
             if value is None and kind in _PARAMETERS:
                 return None, kind  # a parameter that is left out, or a gradient that is not there
-            if kind in (*_PARAMETERS, Kind.BUFFER):
+            if kind in (*_PARAMETERS, *_BUFFERS):
                 raise TypeError(f"{here} is a {kind.value}; it can't become a {type(value).__name__}")
             return value, None
         leaves, treedef = _flatten_container(value)
         kinds = {leaf.kind for leaf in leaves if isinstance(leaf, _Marked)}
-        if Kind.BUFFER in kinds:
+        if not kinds.isdisjoint(_BUFFERS):
             raise TypeError(f"{here}: a Buffer needs an attribute of its own, not a place in a {type(value).__name__}")
         if kind in _PARAMETERS:
             kinds.add(kind)
@@ -312,7 +368,7 @@ class Module:
 
     def is_buffer(self, name: str) -> bool:
         """Whether the attribute is a buffer."""
-        return self._kinds.get(name) is Kind.BUFFER
+        return self._kinds.get(name) in _BUFFERS
 
     def is_trainable(self, name: str) -> bool:
         """Whether the attribute is a trainable parameter, or a container of such."""
@@ -338,21 +394,54 @@ class Module:
 
     # -- leaves --------------------------------------------------------------------------------------------------
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The parameters with their dotted names; a tied one comes once, under its first name."""
-        return self._named_leaves(_PARAMETERS)
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """The parameters with their dotted names; a tied one comes once, under its first name.
 
-    def parameters(self) -> Iterator[Tensor]:
+        Args:
+            prefix: goes before every name, with a dot.
+            recurse: whether those of the modules inside come too.
+        """
+        return self._named_leaves(_PARAMETERS, prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
         """The parameters; a tied one comes once."""
-        return (tensor for _, tensor in self.named_parameters())
+        return (tensor for _, tensor in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         """The buffers with their dotted names; a tied one comes once, under its first name."""
-        return self._named_leaves((Kind.BUFFER,))
+        return self._named_leaves(_BUFFERS, prefix, recurse)
 
-    def buffers(self) -> Iterator[Tensor]:
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers; a tied one comes once."""
-        return (tensor for _, tensor in self.named_buffers())
+        return (tensor for _, tensor in self.named_buffers(recurse=recurse))
+
+    def get_parameter(self, target: str) -> Tensor:
+        """The parameter of a dotted name; AttributeError where there is none.
+
+        >>> from volta_mlir import nn
+        >>> nn.Sequential(nn.Linear(3, 2)).get_parameter("0.weight").shape
+        (2, 3)
+        """
+        return self._get_leaf(target, _PARAMETERS, "parameter")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer of a dotted name; AttributeError where there is none."""
+        return self._get_leaf(target, _BUFFERS, "buffer")
+
+    def _get_leaf(self, target: str, kinds: tuple[Kind, ...], what: str) -> Tensor:
+        for name, kind, leaf in _walk(self):
+            if name == target and kind in kinds and leaf is not None:
+                return leaf
+        raise AttributeError(f"{type(self).__name__} has no {what} {target!r}")
+
+    def _named_leaves(self, kinds: tuple[Kind, ...], prefix: str, recurse: bool) -> Iterator[tuple[str, Tensor]]:
+        seen = set()
+        for name, kind, leaf in _walk(self, f"{prefix}." if prefix else "", recurse):
+            if kind in kinds and leaf is not None and id(leaf) not in seen:
+                seen.add(id(leaf))
+                yield name, leaf
+
+    # -- modules -------------------------------------------------------------------------------------------------
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """This module under the name ``""``, then those inside it with their dotted names, each once."""
@@ -362,12 +451,135 @@ class Module:
         """This module, then those inside it, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named_leaves(self, kinds: tuple[Kind, ...]) -> Iterator[tuple[str, Tensor]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside this one, also those in its lists and dicts, with their names, each once.
+
+        >>> from volta_mlir import nn
+        >>> [name for name, _ in nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())).named_children()]
+        ['0', '1']
+        """
         seen = set()
-        for name, kind, leaf in _walk(self):
-            if kind in kinds and leaf is not None and id(leaf) not in seen:
-                seen.add(id(leaf))
-                yield name, leaf
+        for name, module in _direct_modules(self):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly inside this one, each once."""
+        return (module for _, module in self.named_children())
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of a dotted name, this one for ``""``; AttributeError where there is none.
+
+        >>> from volta_mlir import nn
+        >>> nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())).get_submodule("1.0")
+        Tanh()
+        """
+        if not target:
+            return self
+        for name, module in _direct_modules(self):
+            if target == name or target.startswith(f"{name}."):
+                return module.get_submodule(target[len(name) + 1 :])
+        raise AttributeError(f"{type(self).__name__} has no module {target!r}")
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Calls ``fn`` with every module inside, then with this one; returns this one.
+
+        >>> from volta_mlir import nn
+        >>> model = nn.Sequential(nn.ReLU(), nn.Tanh()).apply(lambda module: print(type(module).__name__))
+        ReLU
+        Tanh
+        Sequential
+        """
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    # -- registration --------------------------------------------------------------------------------------------
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """Sets the attribute ``name`` to a parameter, a :func:`Parameter` or None."""
+        self._register(name, param, param is None or is_parameter(param))
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Sets the attribute ``name`` to a :func:`Buffer` of this value, or None.
+
+        >>> module = Module()
+        >>> module.register_buffer("steps", 0)
+        >>> list(module.state_dict())
+        ['steps']
+        """
+        self._register(name, None if tensor is None else Buffer(tensor, persistent), True)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Sets the attribute ``name`` to a module inside this one, or None."""
+        self._register(name, module, module is None or isinstance(module, Module))
+
+    register_module = add_module
+
+    def _register(self, name: str, value: Any, fits: bool) -> None:
+        here = f"{type(self).__name__}.{name}"
+        if not fits:
+            raise TypeError(f"{here}: a {type(value).__name__} is not what can be registered here")
+        if not name or "." in name:
+            raise KeyError(f"a name can't be empty or contain a dot, got {name!r}")
+        if hasattr(self, name) and name not in self._kinds and getattr(self, name) is not None:
+            raise KeyError(f"attribute {here} already exists")
+        setattr(self, name, value)
+
+    # -- dtypes --------------------------------------------------------------------------------------------------
+
+    def to(self, dtype: Any) -> Self:
+        """Converts the floating-point parameters and buffers, here and in every module inside; returns the module.
+
+        Args:
+            dtype: a floating-point dtype. There is no device to name: a compiled function has one
+                (``volta.jit(f, device=…)``) and brings its arguments there.
+
+        Raises:
+            DTypeError: what is given is not a floating-point dtype.
+
+        >>> from volta_mlir import nn
+        >>> nn.Linear(2, 2).to("bfloat16").weight.dtype.name
+        'bfloat16'
+        """
+        try:
+            target = as_dtype(dtype)
+        except DTypeError:
+            target = None
+        if target is None or not is_float(target):
+            raise DTypeError(
+                f"Module.to takes a floating-point dtype, got {dtype!r}; modules have no device: a compiled function"
+                " brings its arguments to its own, volta.jit(f, device=…)"
+            )
+        converted: dict[int, Any] = {}  # tied tensors stay tied
+
+        def convert(name: str, leaf: Any) -> Any:
+            if isinstance(leaf, TensorSpec):
+                return leaf.with_dtype(target) if is_float(leaf.dtype) else leaf
+            if not isinstance(leaf, Tensor) or not is_float(leaf.dtype):
+                return leaf
+            return converted.setdefault(id(leaf), leaf.astype(target))
+
+        _replace_leaves(self, convert)
+        return self
+
+    def half(self) -> Self:
+        """``to("float16")``."""
+        return self.to("float16")
+
+    def bfloat16(self) -> Self:
+        """``to("bfloat16")``."""
+        return self.to("bfloat16")
+
+    def float(self) -> Self:
+        """``to("float32")``."""
+        return self.to("float32")
+
+    def double(self) -> Self:
+        """``to("float64")``."""
+        return self.to("float64")
 
     # -- modes ---------------------------------------------------------------------------------------------------
 
@@ -404,26 +616,37 @@ class Module:
 
     # -- state ---------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by its dotted name; names and layouts are PyTorch's.
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """Every parameter and persistent buffer by its dotted name; names and layouts are PyTorch's.
+
+        Args:
+            prefix: goes before every name, as it is.
 
         >>> from volta_mlir import nn
         >>> {name: tensor.shape for name, tensor in nn.Sequential(nn.Linear(3, 2), nn.ReLU()).state_dict().items()}
         {'0.weight': (2, 3), '0.bias': (2,)}
         """
-        return {name: leaf for name, kind, leaf in _walk(self) if kind is not Kind.CHILD and leaf is not None}
+        return {
+            name: leaf
+            for name, kind, leaf in _walk(self, prefix)
+            if kind in (*_PARAMETERS, Kind.BUFFER) and leaf is not None
+        }
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Sets parameters and buffers, in place, to copies of those in ``state``, converted to the dtypes here.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Sets parameters and buffers, in place, to copies of those in ``state_dict``, converted to the dtypes here.
 
         Args:
-            state: arrays by name: Tensors, numpy arrays, PyTorch tensors. Of the names of a tied parameter it needs
-                one, and tied parameters stay tied.
+            state_dict: arrays by name: Tensors, numpy arrays, PyTorch tensors. Of the names of a tied parameter it
+                needs one, and tied parameters stay tied.
             strict: whether missing and unexpected names are errors.
+
+        Returns:
+            The names that are missing and those that are unexpected.
 
         Raises:
             ShapeError: names are missing or unexpected, shapes differ, or the names of a tied parameter have different
                 values; the message lists all of it. Nothing is changed then.
+            TraceError: a value is traced and has no data yet.
         """
         own = self.state_dict()
         groups: dict[int, list[str]] = {}  # the names of each distinct tensor
@@ -432,11 +655,11 @@ class Module:
         loaded: dict[str, Tensor] = {}
         missing, problems = [], []
         for names in groups.values():
-            target, given = own[names[0]], [name for name in names if name in state]
+            target, given = own[names[0]], [name for name in names if name in state_dict]
             if not given:
                 missing += names
                 continue
-            arrays = [_to_numpy(state[name]) for name in given]
+            arrays = [_to_numpy(state_dict[name]) for name in given]
             for name, array in zip(given, arrays, strict=True):
                 if array.shape != target.shape:
                     problems.append(f"{name}: expected shape {target.shape}, got {array.shape}")
@@ -446,7 +669,7 @@ class Module:
                     problems.append(f"{name}: is tied to {given[0]}, but the values differ")
             tensor = Tensor(np.array(arrays[0], dtype=target.dtype))  # a copy: nobody else may write to it
             loaded.update(dict.fromkeys(names, tensor))
-        unexpected = [name for name in state if name not in own]
+        unexpected = [name for name in state_dict if name not in own]
         if strict and missing:
             problems.append(f"missing: {', '.join(missing)}")
         if strict and unexpected:
@@ -455,6 +678,7 @@ class Module:
             lines = "".join(f"\n  {problem}" for problem in problems)
             raise ShapeError(f"the state does not fit {type(self).__name__}:{lines}")
         _replace_leaves(self, lambda name, leaf: loaded.get(name, leaf))
+        return IncompatibleKeys(missing, unexpected)
 
     # -- Python --------------------------------------------------------------------------------------------------
 
@@ -463,13 +687,14 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = []
-        for name, module in _direct_modules(self):
-            head, *rest = repr(module).splitlines()
-            lines += [f"  ({name}): {head}", *(f"  {line}" for line in rest)]
-        if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n".join([f"{type(self).__name__}({self.extra_repr()}", *lines, ")"])
+        extra, inside = self.extra_repr().splitlines(), self._repr_of_children()
+        if len(extra) <= 1 and not inside:
+            return f"{type(self).__name__}({''.join(extra)})"
+        return "\n".join([f"{type(self).__name__}(", *(f"  {line}" for line in (*extra, *inside)), ")"])
+
+    def _repr_of_children(self) -> list[str]:
+        """The lines that ``repr`` shows for the modules inside."""
+        return [line for name, module in _direct_modules(self) for line in f"({name}): {module!r}".splitlines()]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_structure": None}
@@ -499,16 +724,16 @@ def _entries(tree: Any) -> Iterator[tuple[str, Any]]:
         yield "".join(f".{entry.entry}" for entry in accessor), leaf
 
 
-def _walk(module: Module, prefix: str = "") -> Iterator[tuple[str, Kind, Any]]:
+def _walk(module: Module, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Kind, Any]]:
     """(dotted name, kind, leaf) of every leaf, in the order of :func:`volta_mlir.tree.flatten`."""
     structure = module._structure or module._settle()
     for name, kind in structure.kinds.items():
         for suffix, leaf in _entries(module.__dict__[name]):
             path = f"{prefix}{name}{suffix}"
-            if isinstance(leaf, Module):
-                yield from _walk(leaf, f"{path}.")
-            else:
+            if not isinstance(leaf, Module):
                 yield path, kind, leaf
+            elif recurse:
+                yield from _walk(leaf, f"{path}.")
 
 
 def _direct_modules(module: Module) -> Iterator[tuple[str, Module]]:

@@ -12,7 +12,12 @@ __all__ = ["ReLU", "Tanh"]
 
 
 class ReLU(Module):
-    """:func:`functional.relu <volta_mlir.nn.functional.relu>` as a layer."""
+    """:func:`functional.relu <volta_mlir.nn.functional.relu>` as a layer.
+
+    Example:
+        >>> ReLU()(Tensor([-1.0, 2.0])).tolist()
+        [0.0, 2.0]
+    """
 
     def forward(self, x: Any) -> Tensor:
         return functional.relu(x)

@@ -7,6 +7,7 @@ from typing import Any
 
 from volta_mlir.dtypes import DEFAULT_FLOAT
 from volta_mlir.nn import functional, init
+from volta_mlir.nn.layers.common import shown
 from volta_mlir.nn.module import Module, Parameter
 from volta_mlir.tensor import Tensor
 
@@ -37,11 +38,11 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = DEFAULT_FLOAT) -> None:
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
-        self.weight = Parameter(init.uniform((out_features, in_features), bound, dtype))
-        self.bias = Parameter(init.uniform((out_features,), bound, dtype)) if bias else None
+        self.weight = Parameter(init.uniform((out_features, in_features), -bound, bound, dtype))
+        self.bias = Parameter(init.uniform(out_features, -bound, bound, dtype)) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+    def forward(self, input: Any) -> Tensor:
+        return functional.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return f"{shown(self, 'in_features', 'out_features')}, bias={self.bias is not None}"
