@@ -682,7 +682,7 @@ def test_cross_entropy_gradient_is_softmax_minus_one_hot(rng):
     logits[1] = [1000, 1000, -1000, 0]
     labels = np.array([0, 1, 3])
     gradient = volta.grad(lambda x: functional.cross_entropy(x, labels, "sum"))(logits)
-    np.testing.assert_allclose(gradient, functional.softmax(logits).numpy() - np.eye(4)[labels], atol=1e-7)
+    np.testing.assert_allclose(gradient, functional.softmax(logits, -1).numpy() - np.eye(4)[labels], atol=1e-7)
 
 
 def test_cross_entropy_leaves_out_classes_that_do_not_exist(rng):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.dtypes import float32, is_float, result_type
+from volta_mlir.dtypes import float32, int32, int64, is_float, is_integer, result_type, uint32
 from volta_mlir.errors import DTypeError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.tensor import Tensor
@@ -36,3 +36,31 @@ def check_shape(what: str, name: str, x: Any, expected: Sequence[int]) -> None:
     """Raises ShapeError unless the tensor ``x``, if there is one, has the expected shape."""
     if x is not None and as_tensor(x).shape != tuple(expected):
         raise ShapeError(f"{what}: expected {name} of shape {tuple(expected)}, got {as_tensor(x).spec}")
+
+
+def one_axis(what: str, input: Tensor, dim: int) -> int:
+    """``dim`` counted from the front; like PyTorch, a tensor of rank 0 takes 0 and -1."""
+    rank = max(input.ndim, 1)
+    if not -rank <= dim < rank:
+        raise ShapeError(
+            f"{what}: dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim}) for"
+            f" {input.spec}"
+        )
+    return dim % rank
+
+
+def index_tensor(what: str, name: str, x: Any, bound: int, ignored: int | None = None) -> Tensor:
+    """Integers of any dtype as int32 or int64. Values that are known must lie in [0, bound), or be ``ignored``."""
+    x = as_tensor(x)
+    if not x.size and not x.is_traced:
+        x = as_tensor(x, int32)  # an empty list has no dtype of its own
+    if not is_integer(x.dtype):
+        raise DTypeError(f"{what}: expected integers as {name}, got {x.spec}")
+    if not x.is_traced:
+        values = x.numpy()
+        wrong = (values < 0) | (values >= bound)
+        if ignored is not None:
+            wrong &= values != ignored
+        if wrong.any():
+            raise ShapeError(f"{what}: {name} {values[wrong][0]} is out of bounds; expected 0 to {bound - 1}")
+    return as_tensor(x, int64 if x.dtype.itemsize == 8 or x.dtype == uint32 else int32)

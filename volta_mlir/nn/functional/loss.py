@@ -41,12 +41,12 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
             f" {logits.shape}, got {target.spec}"
         )
     if is_float(target.dtype):
-        losses = -(target * log_softmax(logits)).sum(-1)
+        losses = -(target * log_softmax(logits, -1)).sum(-1)
         return losses.mean() if reduction == "mean" else _reduce(losses, reduction)
     # A mask instead of a gather: the gradient needs no scatter then.
     classes = volta.iota(logits.shape, axis=logits.ndim - 1, dtype=target.dtype)
     chosen = classes == volta.expand_dims(target, -1)
-    losses = -volta.where(chosen, log_softmax(logits), 0.0).sum(-1)
+    losses = -volta.where(chosen, log_softmax(logits, -1), 0.0).sum(-1)
     if reduction == "mean":
         counted = chosen.any(-1).astype(logits.dtype).sum()
         return losses.sum() / counted
