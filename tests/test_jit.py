@@ -23,7 +23,7 @@ import torch
 
 import volta_mlir as volta
 from volta_mlir import Tensor, nn
-from volta_mlir.errors import DeviceError, DonatedError, DTypeError, TraceError
+from volta_mlir.errors import DeviceError, DonatedError, DTypeError, ShapeError, TraceError
 from volta_mlir.runtime import DeviceBuffer
 
 Pair = namedtuple("Pair", "first second")
@@ -713,3 +713,37 @@ def test_overhead_of_a_call(capsys):
         function(x, x)
     with capsys.disabled():
         print(f"\na call of a tiny compiled function: {(time.perf_counter() - start) * 1000:.0f} µs")
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        self.layers = [nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)]
+
+    def forward(self, x, scale):
+        for layer in self.layers:
+            x = layer(x)
+        return {"scores": x * scale, "scale": scale}
+
+
+def test_an_artifact_takes_modules_and_static_arguments(tmp_path):
+    model, x = Classifier(), np.ones((1, 3), np.float32)
+
+    @volta.jit(static="scale")
+    def predict(model, x, scale):
+        return model(x, scale)
+
+    predict.lower(model, x, 2.0).compile().save(tmp_path / "predict.vmfb")
+    loaded = volta.load(tmp_path / "predict.vmfb")
+    expected = model(x, 2.0)["scores"]
+    for results in (loaded.predict(model, x), loaded.predict(model, x, 2.0), loaded.predict(model, x=x, scale=2.0)):
+        np.testing.assert_allclose(results["scores"], expected, rtol=1e-5)
+        assert results["scale"] == 2.0
+    as_dict = {"layers": [{"weight": layer.weight, "bias": layer.bias} for layer in model.layers[::2]]}
+    with pytest.raises(ShapeError, match=r"model.layers: got 2 elements, expected 3"):
+        loaded.predict(as_dict, x)
+    as_dict["layers"].insert(1, {})
+    np.testing.assert_allclose(loaded.predict(as_dict, x)["scores"], expected, rtol=1e-5)
+    with pytest.raises(ShapeError, match=r"scale: got 3.0, but the function was compiled for 2.0"):
+        loaded.predict(model, x, 3.0)
+    with pytest.raises(ShapeError, match=r"model: wrong keys \(missing layers; unexpected weight, bias\)"):
+        loaded.predict(nn.Linear(3, 2), x)

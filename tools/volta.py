@@ -214,7 +214,7 @@ def _draw(drawing: Drawing, label: str, tree: Tree, results: Sequence[LeafSpec])
             text += f" [dim]{how} {escape(results[tree.leaf.donated].path)}[/]"
         drawing.add(text)
         return
-    notes = {"none": ": None", "tied": f": the same as {tree.name}"}
+    notes = {"none": ": None", "static": f": {tree.name}, fixed", "tied": f": the same as {tree.name}"}
     branch = drawing.add(escape(label + notes.get(tree.kind, "")))
     for key, child in zip(_keys(tree), tree.children, strict=True):
         _draw(branch, key, child, results)

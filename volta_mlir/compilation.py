@@ -521,7 +521,7 @@ def _describe(tree: Any) -> Tree:
         return Tree("dict", children=tuple(_describe(tree[k]) for k in keys), keys=tuple(map(str, keys)))
     accessors = trees.accessors(tree)
     if len(accessors) == 1 and not accessors[0]:
-        return Tree("none")  # a static leaf has no value in the compiled function
+        return Tree("none") if tree is None else Tree("static", name=repr(tree))
     attributes: dict[str, Any] = {}
     for accessor in accessors:
         attributes.setdefault(str(accessor[0].entry), accessor[:1](tree))

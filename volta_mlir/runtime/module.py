@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optree
 
 from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
 from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
 from volta_mlir.runtime.device import Device, device, iree, reason, vm_instance
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
+from volta_mlir import tree as trees
 
 
 def load(
@@ -200,16 +202,18 @@ class Function:
         """Name, expected tree and value of each argument; keyword arguments come to their places."""
         names = self.signature.arg_names
         values = list(args)
-        for name in names[len(args) :]:
+        for name, tree in list(zip(names, self.signature.args.children, strict=True))[len(args) :]:
             if name in kwargs:
                 values.append(kwargs.pop(name))
+            elif tree.kind == "static":
+                values.append(None)
         if kwargs:
             raise ShapeError(f"{self.name}() got unexpected arguments {', '.join(kwargs)}; it takes {', '.join(names)}")
-        trees = self.signature.args.children
-        if len(values) != len(trees):
+        expected_trees = self.signature.args.children
+        if len(values) != len(expected_trees):
             expected = ", ".join(names) or "none"
-            raise ShapeError(f"{self.name}() got {len(values)} arguments: expected {len(trees)}, {expected}")
-        return list(zip(names, trees, values, strict=True))
+            raise ShapeError(f"{self.name}() got {len(values)} arguments: expected {len(expected_trees)}, {expected}")
+        return list(zip(names, expected_trees, values, strict=True))
 
     def __repr__(self) -> str:
         def show(specs: Sequence[LeafSpec]) -> str:
@@ -272,14 +276,20 @@ def _match(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
         if value is not None:
             raise ShapeError(f"{path}: got {type(value).__name__}, expected None")
         return
+    if tree.kind == "static":
+        if value is not None and repr(value) != tree.name:
+            raise ShapeError(f"{path}: got {value!r}, but the function was compiled for {tree.name}")
+        return
     if tree.kind == "dict":
-        if not isinstance(value, Mapping):
+        entries = _entries(value)
+        if entries is None:
             raise ShapeError(f"{path}: got {type(value).__name__}, expected a dict with keys {', '.join(tree.keys)}")
-        missing, extra = [k for k in tree.keys if k not in value], [str(k) for k in value if k not in tree.keys]
+        missing = [k for k in tree.keys if k not in entries]
+        extra = [k for k, child in entries.items() if k not in tree.keys and not _is_empty(child)]
         if missing or extra:
             wrong = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
             raise ShapeError(f"{path}: wrong keys ({'; '.join(wrong)}); expected {', '.join(tree.keys)}")
-        items, names = [value[k] for k in tree.keys], list(tree.keys)
+        items, names = [entries[k] for k in tree.keys], list(tree.keys)
     else:
         if not isinstance(value, list | tuple):
             raise ShapeError(f"{path}: got {type(value).__name__}, expected a {tree.kind} of {len(tree.children)}")
@@ -288,6 +298,21 @@ def _match(tree: Tree, value: Any, path: str, leaves: list[Any]) -> None:
         items, names = list(value), list(tree.keys) or [str(i) for i in range(len(value))]
     for child, item, name in zip(tree.children, items, names, strict=True):
         _match(child, item, f"{path}.{name}", leaves)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is a module without arrays, such as an activation function, which has no place in a signature."""
+    return not isinstance(value, Mapping | list | tuple) and not trees.leaves(value)
+
+
+def _entries(value: Any) -> dict[str, Any] | None:
+    """The entries of a dict, or the children of a module or of another registered container; None for anything else."""
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    if isinstance(value, list | tuple) or optree.tree_is_leaf(value, none_is_leaf=True, namespace=trees.NAMESPACE):
+        return None
+    children, _, names, _ = optree.tree_flatten_one_level(value, none_is_leaf=True, namespace=trees.NAMESPACE)
+    return dict(zip(map(str, names), children, strict=True))
 
 
 def _to_buffer(value: Any, spec: LeafSpec, where: Device) -> DeviceBuffer:

@@ -5,6 +5,7 @@ It is JSON in the reflection attribute ``volta.signature`` of each function, rea
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import namedtuple
 from collections.abc import Iterator, Mapping
@@ -41,9 +42,10 @@ class LeafSpec:
 class Tree:
     """A tree of arrays.
 
-    ``kind`` is ``leaf``, ``none``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a dict's
-    keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in
-    ``keys`` order. ``tied`` stands for the array of an earlier leaf, with the number ``index`` and the path ``name``.
+    ``kind`` is ``leaf``, ``none``, ``static``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are a
+    dict's keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in
+    ``keys`` order. ``tied`` stands for the array of an earlier leaf, with the number ``index`` and the path ``name``;
+    ``static`` for a Python value that is a part of the program, whose ``repr`` is the ``name``.
     """
 
     kind: str
@@ -75,12 +77,22 @@ class Tree:
             return taken[self.index]
         if self.kind == "none":
             return None
+        if self.kind == "static":
+            return _literal(self.name)
         values = [child._build(leaves, taken) for child in self.children]
         if self.kind == "dict":
             return dict(zip(self.keys, values, strict=True))
         if self.kind == "namedtuple":
             return namedtuple(self.name, self.keys)(*values)
         return values if self.kind == "list" else tuple(values)
+
+
+def _literal(text: str) -> Any:
+    """The value that was written as ``text``, or the text itself where that is no literal."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def leaf(path: str, shape: tuple[int, ...], dtype: str, donated: int | None = None, in_place: bool = True) -> Tree:
