@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import optree
 
+from volta_mlir import tree as trees
 from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
 from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
 from volta_mlir.runtime.device import Device, device, iree, reason, vm_instance
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
-from volta_mlir import tree as trees
 
 
 def load(
