@@ -43,9 +43,9 @@ class Tree:
     """A tree of arrays.
 
     ``kind`` is ``leaf``, ``none``, ``static``, ``list``, ``tuple``, ``dict``, ``namedtuple`` or ``tied``; ``keys`` are
-    a dict's keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right, in
-    ``keys`` order. ``tied`` stands for the array of an earlier leaf, with the number ``index`` and the path ``name``;
-    ``static`` for a Python value that is a part of the program, whose ``repr`` is the ``name``.
+    a dict's keys or a namedtuple's fields, and ``name`` is the latter's class. Leaves are numbered from left to right,
+    in ``keys`` order. ``tied`` stands for the array of an earlier leaf, with the number ``index`` and the path
+    ``name``; ``static`` for a Python value that is a part of the program, whose ``repr`` is the ``name``.
     """
 
     kind: str
