@@ -316,7 +316,8 @@ def define_split_vjp(module: Any, source: Any, wrt: Sequence[int]) -> None:
     """Defines ``@source.fwd`` and ``@source.bwd`` (see :func:`split`) for a function of the module."""
     flatten(module, source)
     name = source.sym_name.value
-    split(_vjp_function(source, wrt), name, len(source.type.results))
+    for part in split(_vjp_function(source, wrt), name, len(source.type.results)):
+        flatten(module, part)  # derivatives of control flow call functions that are yet to be derived
 
 
 def _function_of(near: Any, name: str, arguments: list[Any], ops: list[Any], results: list[Any]) -> Any:

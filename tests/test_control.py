@@ -115,6 +115,21 @@ def branchy_unrolled(x: Any, y: Any) -> Any:
     return loop(lambda c, z: (volta.where(z > 0.6, c * volta.sin(z) + first.sum(), c / 2), c), x, rows(y))
 
 
+def compose(first: Any, second: Any) -> Any:
+    """The maps ``y -> a * y + b`` one after the other, which is associative but not commutative."""
+    return first[0] * second[0], first[1] * second[0] + second[1]
+
+
+def by_steps(function: Callable[..., Any], *xs: Any) -> tuple[Any, ...]:
+    """The prefixes along axis 1, one after the other."""
+    total = tuple(x[:, 0] for x in xs)
+    steps = [total]
+    for i in range(1, xs[0].shape[1]):
+        total = function(total, tuple(x[:, i] for x in xs))
+        steps.append(total)
+    return tuple(volta.stack(values, 1) for values in zip(*steps, strict=True))
+
+
 @volta.custom_vjp
 def cube(x: Any, k: Any) -> Any:
     return x * x * x * k
@@ -184,6 +199,20 @@ CASES = [
         lambda x: volta.switch(Tensor(7), [half, lambda x: -x, lambda x: volta.exp(x) * x], x),
         lambda x: volta.exp(x) * x,
         (vector(3),),
+    ),
+    Case(
+        "associative_scan",
+        lambda x: volta.associative_scan(compose, (x, x * x), axis=1),
+        lambda x: by_steps(compose, x, x * x),
+        (vector(2, 7),),
+    ),
+    Case(
+        "reversed associative_scan",
+        lambda x: volta.associative_scan(compose, (x, volta.sin(x)), reverse=True),
+        lambda x: tuple(
+            volta.flip(y, 1).T for y in by_steps(compose, volta.flip(x.T, 1), volta.flip(volta.sin(x.T), 1))
+        ),
+        (vector(4, 2),),
     ),
     Case("cond in scan", branchy, branchy_unrolled, (vector(2), vector(4))),
     Case(
@@ -361,6 +390,24 @@ def test_functions_with_forward_mode_only(case):
         gradient(case.function, args)
 
 
+def test_associative_scan_of_every_length():
+    calls = []
+
+    def concatenated(a: Any, b: Any) -> Any:
+        calls.append(a["last"].shape[0])
+        return {"first": a["first"], "last": b["last"], "count": a["count"] + b["count"]}
+
+    for n in range(1, 20):
+        calls.clear()
+        x = volta.arange(n)
+        found = volta.associative_scan(concatenated, {"first": x, "last": x, "count": volta.ones_like(x)})
+        assert found["first"].tolist() == [0] * n
+        assert found["last"].tolist() == list(range(n))
+        assert found["count"].tolist() == list(range(1, n + 1))
+        assert len(calls) <= 2 * np.log2(n)
+        assert sum(calls) < 2 * n
+
+
 def test_examples_of_a_mapped_while_loop_stop_by_themselves():
     x = Tensor([0.8, 3.0, 20.0])
     halves = volta.vmap(lambda x: volta.while_loop(lambda y: y < 5.0, lambda y: y * 2.0, x))(x)
@@ -449,6 +496,11 @@ def test_a_buffer_assigned_in_a_scan_is_carried():
         (lambda x: volta.scan(lambda c, x: c, 0.0, x), ShapeError, r"must return a pair \(carry, y\)"),
         (lambda x: volta.scan(lambda c, x: ((c, c), x), 0.0, x), ShapeError, "the carry must keep its type"),
         (lambda x: volta.scan(lambda c, x: (c + x, x), 0, x), ShapeError, r"int32\[\] and came back as .*float32\[\]"),
+        (lambda x: volta.associative_scan(lambda a, b: a, (x, x[1:])), ShapeError, "one extent along axis 0, got"),
+        (lambda x: volta.associative_scan(lambda a, b: a, ()), ShapeError, "got no tensors"),
+        (lambda x: volta.associative_scan(lambda a, b: a, x.sum()), ShapeError, "axis 0 is out of range for rank 0"),
+        (lambda x: volta.associative_scan(lambda a, b: (a, b), x), ShapeError, "must return what it takes"),
+        (lambda x: volta.associative_scan(lambda a, b: a > b, x), ShapeError, r"float32\[1\] and returned .*bool\[1\]"),
         (lambda x: volta.while_loop(lambda c: c, lambda c: c, x), DTypeError, "condition must return a bool scalar"),
         (lambda x: volta.while_loop(lambda c: True, lambda c: c[0], x), ShapeError, "the carry must keep its type"),
         (lambda x: volta.switch(0, []), TraceError, "there are no branches"),

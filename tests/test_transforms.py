@@ -358,6 +358,65 @@ def test_derivatives_of_derivatives():
     assert volta.jit(derivative)(x).item() == pytest.approx(third, rel=1e-12)
 
 
+def test_hessian_vector_products():
+    def function(p, n, y):
+        return (volta.sin(p["a"]) * y * n).sum() * p["b"]
+
+    p, y = {"a": sample(0, 3), "b": sample(1)}, sample(2, 3)
+    tangents = ({"a": sample(3, 3), "b": sample(4)}, None, sample(5, 3))
+
+    def product(p, y):
+        return volta.hvp(function, (p, 2, y), tangents)
+
+    expected = {
+        "a": -volta.sin(p["a"]) * y * 2 * p["b"] * tangents[0]["a"]
+        + volta.cos(p["a"]) * 2 * (tangents[2] * p["b"] + y * tangents[0]["b"]),
+        "b": (volta.cos(p["a"]) * tangents[0]["a"] * y * 2 + volta.sin(p["a"]) * 2 * tangents[2]).sum(),
+    }
+    by_y = 2 * (volta.cos(p["a"]) * tangents[0]["a"] * p["b"] + volta.sin(p["a"]) * tangents[0]["b"])
+    for call in (product, volta.jit(product)):
+        by_p, by_n, last = call(p, y)
+        assert by_n is None
+        assert_same(by_p, expected, 1e-12)
+        assert_same(last, by_y, 1e-12)
+    with pytest.raises(ShapeError, match="tangents have the structure"):
+        volta.hvp(function, (p, 2, y), (y, None, y))
+
+
+def test_jacobians_of_trees():
+    def function(x, n, p):
+        return {"y": volta.sin(x) * p["a"] ** n, "z": ((x[0] * p["b"]).sum(), n), "i": (x > 0)}
+
+    x, p = sample(0, 3), {"a": sample(1, 3), "b": sample(2, 2, 2)}
+    diagonal = np.diag
+    sin, cos, a, b = np.sin(x.numpy()), np.cos(x.numpy()), p["a"].numpy(), p["b"].numpy()
+    d_y = diagonal(cos * a**2), {"a": diagonal(sin * 2 * a), "b": np.zeros((3, 2, 2))}
+    d_z = np.array([b.sum(), 0, 0]), {"a": np.zeros(3), "b": np.full((2, 2), x.numpy()[0])}
+    for jacobian in (volta.jacfwd, volta.jacrev, volta.jacobian):
+        both = jacobian(function, (0, 2))
+        for call in (both, volta.jit(both, static="n")):
+            found = call(x, 2, p)
+            assert_same(found["y"], d_y, 1e-12)
+            assert_same(found["z"][0], d_z, 1e-12)
+            assert (found["z"][1], found["i"]) == (None, None)
+        assert_same(jacobian(function)(x, n=2, p=p)["y"], d_y[0], 1e-12)
+        assert jacobian(lambda x: x * x)(3.0).item() == 6.0
+        with pytest.raises(TraceError, match="argnums 1 is out of range"):
+            jacobian(lambda x: x, 1)(x)
+    with pytest.raises(DTypeError, match=r"jacfwd: there is no floating-point tensor.*int32\[\]"):
+        volta.jacfwd(lambda x: x)(Tensor(1))
+    with pytest.raises(DTypeError, match="jacrev: there is no floating-point tensor"):
+        volta.jacrev(lambda x: x > 0)(x)
+
+
+def test_hessians_of_trees():
+    point = {"a": sample(0, 2), "b": sample(1)}
+    blocks = volta.hessian(lambda p: (p["a"] * p["a"] * p["b"]).sum())(point)
+    a, b = point["a"].numpy(), point["b"].numpy()
+    expected = {"a": {"a": np.diag([2 * b, 2 * b]), "b": 2 * a}, "b": {"a": 2 * a, "b": np.zeros(())}}
+    assert_same(blocks, expected, 1e-12)
+
+
 # -- vmap --------------------------------------------------------------------------------------------------------------
 
 

@@ -28,8 +28,10 @@ _HOME = {
     "load": "artifact",
     **dict.fromkeys("devices device".split(), "runtime"),
     **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
-    **dict.fromkeys("grad value_and_grad vjp jvp vmap hessian stop_gradient".split(), "transforms"),
-    **dict.fromkeys("scan while_loop fori_loop cond switch checkpoint custom_vjp".split(), "control"),
+    **dict.fromkeys(
+        "grad value_and_grad vjp jvp hvp jacfwd jacrev jacobian hessian vmap stop_gradient".split(), "transforms"
+    ),
+    **dict.fromkeys("scan associative_scan while_loop fori_loop cond switch checkpoint custom_vjp".split(), "control"),
 }
 if TYPE_CHECKING:  # the same for type checkers
     from volta_mlir.artifact import load as load

@@ -1,4 +1,5 @@
-"""Control flow on traced values: scan, while_loop, fori_loop, cond, switch; and custom_vjp, checkpoint.
+"""Control flow on traced values: scan, associative_scan, while_loop, fori_loop, cond, switch; and custom_vjp,
+checkpoint.
 
 The functions that these take are traced once each. What they close over becomes operands of the loop or branch.
 """
@@ -15,6 +16,7 @@ from volta_mlir import tree as trees
 from volta_mlir.calls import Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.functions.common import axes_tuple
 from volta_mlir.mlir import context
 from volta_mlir.passes.control_flow import declare_scan, declare_switch, declare_while
 from volta_mlir.passes.derived import build_function, call, declare, unique_name
@@ -190,6 +192,84 @@ def _check_carry(part: TracedCall, init: Any, carry: Sequence[Tensor]) -> None:
 
 def _type_text(treedef: Any, specs: Sequence[TensorSpec]) -> str:
     return f"{treedef} of {', '.join(map(str, specs))}"
+
+
+def associative_scan(function: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """Every prefix of ``elems`` along an axis combined by an associative function, in a logarithmic number of steps.
+
+    Differentiable in both modes. It calls the function about 2 · log₂(n) times for n elements, each time for many pairs
+    at once, where a :func:`scan` has n steps one after the other.
+
+    Args:
+        function: ``(a, b) -> c`` for trees like ``elems``, elementwise along the axis, whose extent is any number of
+            elements; must be associative, and keep shapes and dtypes.
+        elems: a pytree of tensors with one extent along the axis.
+        reverse: combine from the end.
+        axis: the axis to scan along.
+
+    Returns:
+        A tree like ``elems``: at each place along the axis what came up to it, that place included.
+
+    Raises:
+        ShapeError: extents differ, or the function changes a shape or a dtype.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> associative_scan(lambda a, b: a * b, Tensor([1.0, 2.0, 3.0, 4.0])).tolist()
+        [1.0, 2.0, 6.0, 24.0]
+    """
+    leaves, treedef = trees.flatten(elems)
+    tensors = [as_argument(leaf) for leaf in leaves]
+    axes = [axes_tuple(axis, x.ndim)[0] for x in tensors]
+    if len({x.shape[a] for x, a in zip(tensors, axes, strict=True)}) != 1:
+        raise ShapeError(
+            f"associative_scan: elems must have one extent along axis {axis}, got"
+            f" {', '.join(str(x.spec) for x in tensors) or 'no tensors'}"
+        )
+    moved = [F.moveaxis(x, a, 0) for x, a in zip(tensors, axes, strict=True)]
+
+    def combine(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+        given = [
+            trees.unflatten(treedef, [F.moveaxis(x, 0, a) for x, a in zip(xs, axes, strict=True)])
+            for xs in (first, second)
+        ]
+        outs, structure = trees.flatten(function(*given))
+        found = [F.moveaxis(as_argument(x), a, 0) for x, a in zip(outs, axes, strict=False)]
+        if structure != treedef or [x.spec for x in found] != [x.spec for x in first]:
+            raise ShapeError(
+                "associative_scan: the function must return what it takes; it took"
+                f" {_type_text(treedef, [x.spec for x in first])} and returned"
+                f" {_type_text(structure, [x.spec for x in found])}"
+            )
+        return found
+
+    if reverse:
+        moved = [F.flip(x, 0) for x in moved]
+    moved = _prefixes(combine, moved)
+    if reverse:
+        moved = [F.flip(x, 0) for x in moved]
+    return trees.unflatten(treedef, [F.moveaxis(x, 0, a) for x, a in zip(moved, axes, strict=True)])
+
+
+def _prefixes(combine: Callable[[list[Tensor], list[Tensor]], list[Tensor]], xs: list[Tensor]) -> list[Tensor]:
+    """The prefixes along axis 0: those of pairs of neighbours are every second one, the others lie one step further.
+
+    Blelloch, "Prefix sums and their applications" (1990).
+    """
+    n = xs[0].shape[0]
+    if n < 2:
+        return xs
+    odd = _prefixes(combine, combine([x[: n - 1 : 2] for x in xs], [x[1::2] for x in xs]))
+    if n == 2:
+        return [F.concatenate([x[:1], y]) for x, y in zip(xs, odd, strict=True)]
+    later = combine([y[: (n - 1) // 2] for y in odd], [x[2::2] for x in xs])
+    even = [F.concatenate([x[:1], z]) for x, z in zip(xs, later, strict=True)]
+    results = []
+    for first, second in zip(even, odd, strict=True):
+        count, *rest = second.shape
+        woven = F.stack([first[:count], second], axis=1).reshape((2 * count, *rest))
+        results.append(F.concatenate([woven, first[count:]]) if n % 2 else woven)
+    return results
 
 
 # -- while_loop and fori_loop ----------------------------------------------------------------------------------------

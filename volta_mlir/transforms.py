@@ -1,4 +1,4 @@
-"""Transforms of functions: grad, value_and_grad, vjp, jvp, vmap, hessian, stop_gradient.
+"""Transforms of functions: grad, value_and_grad, vjp, jvp, hvp, jacfwd, jacrev, hessian, vmap, stop_gradient.
 
 Inside a trace a transform traces its function to a private function of the module and calls a function derived from
 it (:mod:`volta_mlir.passes.derived`), which a pass defines later. Outside, the same trace is made around the call,
@@ -402,36 +402,167 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     return source.results.unflatten(results), tangent_tree
 
 
-def hessian(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+@_eagerly
+def hvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The product of the matrix of second derivatives and a vector, without the matrix: forward over reverse.
+
+    Args:
+        function: returns a floating-point scalar.
+        primals: its arguments, any pytrees.
+        tangents: the vector, trees of the same structure; leaves of primals that are not floating-point take None.
+
+    Returns:
+        The directional derivative of the gradient: a tuple with a tree for each argument, None for one that has no
+        floating-point tensor.
+
+    Raises:
+        ShapeError: the value is not a scalar, or the tangents do not fit the primals.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> (product,) = hvp(lambda x: (x * x * x).sum(), (Tensor([1.0, 2.0]),), (Tensor([1.0, 1.0]),))
+        >>> product.tolist()
+        [6.0, 12.0]
+    """
+    numbers = tuple(i for i, arg in enumerate(primals) if any(map(_float_spec, trees.leaves(arg))))
+    _, products = jvp(grad(function, numbers), primals, tangents)
+    by_number = dict(zip(numbers, products, strict=True))
+    return tuple(by_number.get(i) for i in range(len(primals)))
+
+
+def jacfwd(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """A function that returns the Jacobian of ``function`` in forward mode, a column at a time under :func:`vmap`.
+
+    That suits few inputs and many outputs; :func:`jacrev` suits the other case.
+
+    Args:
+        function: any pytrees of tensors in and out.
+        argnums: which positional arguments to differentiate by; with a tuple, a leaf of the result is a tuple.
+
+    Returns:
+        A function of the same arguments. Its result has the structure of the function's result, and in place of each
+        tensor of shape S the structure of the argument, with a tensor of shape S + T for each of shape T. None stands
+        for what is not floating-point.
+
+    Raises:
+        DTypeError: the arguments have no floating-point tensor.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> jacfwd(lambda x: x * x[0])(Tensor([1.0, 2.0])).tolist()
+        [[2.0, 0.0], [2.0, 1.0]]
+    """
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        chosen, of_chosen = _choose(function, argnums, args, kwargs, "jacfwd")
+        basis, specs = _basis(chosen, "jacfwd")
+        columns = vmap(lambda *directions: jvp(of_chosen, chosen, directions)[1])(*basis)
+
+        def block(column: Tensor, rows: slice, spec: TensorSpec) -> Tensor:
+            return moveaxis(column[rows], 0, -1).reshape((*column.shape[1:], *spec.shape))
+
+        def blocks(column: Tensor | None) -> Any:
+            if column is None:
+                return None
+            parts = [None if place is None else block(column, *place) for place in specs]
+            found = trees.unflatten(trees.flatten(chosen)[1], parts)
+            return found[0] if isinstance(argnums, int) else found
+
+        return trees.map(blocks, columns)
+
+    return wrapper
+
+
+def jacrev(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """A function that returns the Jacobian of ``function`` in reverse mode, a row at a time; see :func:`jacfwd`.
+
+    Example:
+        >>> from volta_mlir import Tensor
+        >>> jacrev(lambda x: x * x[0])(Tensor([1.0, 2.0])).tolist()
+        [[2.0, 0.0], [2.0, 1.0]]
+    """
+
+    @_eagerly
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        chosen, of_chosen = _choose(function, argnums, args, kwargs, "jacrev")
+        out, pullback = vjp(of_chosen, *chosen)
+        basis, specs = _basis(out, "jacrev")
+        gradients = vmap(pullback)(basis)
+        rows = gradients[0] if isinstance(argnums, int) else gradients
+
+        def block(place: tuple[slice, TensorSpec], gradient: Tensor | None) -> Tensor | None:
+            taken, spec = place
+            return None if gradient is None else gradient[taken].reshape((*spec.shape, *gradient.shape[1:]))
+
+        parts = [None if place is None else trees.map(functools.partial(block, place), rows) for place in specs]
+        return trees.unflatten(trees.flatten(out)[1], parts)
+
+    return wrapper
+
+
+#: The Jacobian in reverse mode, as in JAX.
+jacobian = jacrev
+
+
+def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """A function that returns the matrix of second derivatives, forward over reverse.
 
-    ``function`` takes a tensor of shape S at ``argnum`` and returns a scalar; the result has the shape S + S.
+    ``function`` returns a scalar; for a tensor of shape S at ``argnums`` the result has the shape S + S. Trees, and a
+    tuple for ``argnums``, give a tree of trees as :func:`jacfwd` does.
 
     Example:
         >>> from volta_mlir import Tensor
         >>> hessian(lambda x: (x * x * x).sum())(Tensor([1.0, 2.0])).tolist()
         [[6.0, 0.0], [0.0, 12.0]]
     """
-    gradient = grad(function, argnum)
+    return jacfwd(grad(function, argnums), argnums)
 
-    @_eagerly
-    @functools.wraps(function)
-    def wrapper(*args: Any) -> Tensor:
-        x = as_argument(args[argnum])
 
-        def along(direction: Tensor) -> Tensor:
-            rest = list(args)
+def _choose(
+    function: Callable[..., Any], argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+    """The arguments to differentiate by, and the function of them alone."""
+    numbers = _normal_argnums(argnums, args, name)
 
-            def of_x(value: Tensor) -> Tensor:
-                rest[argnum] = value
-                return gradient(*rest)
+    def of_chosen(*values: Any) -> Any:
+        given = dict(enumerate(args)) | dict(zip(numbers, values, strict=True))
+        return function(*given.values(), **kwargs)
 
-            return jvp(of_x, (x,), (direction,))[1]
+    return tuple(args[i] for i in numbers), of_chosen
 
-        columns = vmap(along)(eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape))
-        return moveaxis(columns, 0, -1).reshape((*x.shape, *x.shape)) if x.ndim else columns.reshape(())
 
-    return wrapper
+def _float_spec(leaf: Any) -> TensorSpec | None:
+    """The spec of a leaf that can be differentiated by."""
+    spec = as_argument(leaf).spec if is_tensor_like(leaf) else None
+    return spec if spec and is_float(spec.dtype) else None
+
+
+def _basis(tree: Any, name: str) -> tuple[Any, list[tuple[slice, TensorSpec] | None]]:
+    """The unit vectors of a tree's floating-point tensors along a new leading axis, and which of them each leaf has."""
+    leaves, treedef = trees.flatten(tree)
+    specs = [_float_spec(leaf) for leaf in leaves]
+    total = sum(spec.size for spec in specs if spec)
+    if not any(specs):
+        raise DTypeError(f"{name}: there is no floating-point tensor to differentiate, got {trees.map(_text, tree)}")
+    vectors: list[Tensor | None] = []
+    places: list[tuple[slice, TensorSpec] | None] = []
+    start = 0
+    for spec in specs:
+        if spec is None:
+            vectors.append(None)
+            places.append(None)
+            continue
+        vectors.append(eye(total, spec.size, -start, spec.dtype).reshape(total, *spec.shape))
+        places.append((slice(start, start + spec.size), spec))
+        start += spec.size
+    return trees.unflatten(treedef, vectors), places
+
+
+def _text(leaf: Any) -> str:
+    return str(as_argument(leaf).spec if is_tensor_like(leaf) else leaf)
 
 
 # -- vmap --------------------------------------------------------------------------------------------------------
