@@ -268,14 +268,14 @@ IDS = np.array([0, 1], np.int64)
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        (lambda: F.linear(X, W.T), ShapeError, r"linear: expected an input of shape \(…, 4\), got float32\[2,3\]"),
+        (lambda: F.linear(X, W.T), ShapeError, r"linear: expected an input of shape \(..., 4\), got float32\[2,3\]"),
         (lambda: F.linear(np.float32(1), W), ShapeError, "linear: expected an input of shape"),
         (lambda: F.linear(X, W[None]), ShapeError, r"linear: expected a weight of shape .*float32\[1,4,3\]"),
         (lambda: F.linear(X, W, np.zeros(3)), ShapeError, "can't be broadcast"),
         (lambda: F.linear(X, W, np.zeros((5, 2, 4))), ShapeError, r"linear: expected a bias of shape \(4,\)"),
         (lambda: F.linear(X[0], W[0], np.zeros(3)), ShapeError, r"linear: expected a bias of shape \(\)"),
         (lambda: F.bilinear(X, X, W), ShapeError, r"bilinear: expected a weight of shape \(out, in1, in2\)"),
-        (lambda: F.bilinear(X, X, W[None]), ShapeError, r"bilinear: expected inputs of shapes \(…, 4\) and \(…, 3\)"),
+        (lambda: F.bilinear(X, X, W[None]), ShapeError, r"expected inputs of shapes \(..., 4\) and \(..., 3\)"),
         (lambda: F.bilinear(X, X[:1], np.zeros((1, 3, 3))), ShapeError, "the same leading extents"),
         (lambda: F.embedding([4], W), ShapeError, "embedding: an index 4 is out of bounds; expected 0 to 3"),
         (lambda: F.embedding([-1], W), ShapeError, "embedding: an index -1 is out of bounds"),

@@ -56,7 +56,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     if weight.ndim not in (1, 2):
         raise ShapeError(f"linear: expected a weight of shape (out, in) or (in,), got {weight.spec}")
     if not x.ndim or x.shape[-1] != weight.shape[-1]:
-        raise ShapeError(f"linear: expected an input of shape (…, {weight.shape[-1]}), got {x.spec}")
+        raise ShapeError(f"linear: expected an input of shape (..., {weight.shape[-1]}), got {x.spec}")
     return _with_bias("linear", volta.dot_general(x, weight, contract=([x.ndim - 1], [weight.ndim - 1])), bias)
 
 
@@ -92,7 +92,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
         raise ShapeError(f"bilinear: expected a weight of shape (out, in1, in2), got {weight.spec}")
     if x.shape[-1:] != weight.shape[1:2] or y.shape[-1:] != weight.shape[2:] or x.shape[:-1] != y.shape[:-1]:
         raise ShapeError(
-            f"bilinear: expected inputs of shapes (…, {weight.shape[1]}) and (…, {weight.shape[2]}) with the same"
+            f"bilinear: expected inputs of shapes (..., {weight.shape[1]}) and (..., {weight.shape[2]}) with the same"
             f" leading extents, got {x.spec} and {y.spec}"
         )
     return _with_bias("bilinear", volta.einsum("...i,kij,...j->...k", x, weight, y), bias)
