@@ -405,8 +405,8 @@ def test_a_crash_of_the_compiler_is_an_error(directory, capfd, caplog):
 
 
 def test_a_graph_that_is_too_much_for_data_tiling(directory, caplog):
-    caplog.set_level(logging.INFO, "volta.compile")
     """A contraction with two M dimensions: IREE's packing refuses it."""
+    caplog.set_level(logging.INFO, "volta.compile")
     body = """
       %zero = arith.constant 0.0 : f32
       %e = tensor.empty() : tensor<8x128x768xf32>

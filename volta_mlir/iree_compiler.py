@@ -64,10 +64,14 @@ _DEFAULT_ARCHITECTURES = {"cpu": "host", "cuda": "sm_80", "vulkan": ""}
 # slower than O1 on the CPU and more of its dispatches failed ("exceeded stack allocation limit"); reassociation, which
 # O2 implies, makes float reductions vectorise and more accurate, so it is asked for by name. Data tiling makes matmuls
 # several times faster, and refuses contractions with more than one dimension of a kind ("large vector sizes").
+_OPTIMIZED = ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true")
 _ATTEMPTS = {
     "cpu": (
-        ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true", "--iree-opt-data-tiling"),
-        ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true"),
+        (*_OPTIMIZED, "--iree-opt-data-tiling"),
+        # Smaller tiles: a product with a long epilogue, such as an optimizer's update, needs too large vectors or too
+        # much stack with IREE's own.
+        (*_OPTIMIZED, "--iree-opt-data-tiling", "--iree-llvmcpu-matmul-tile-bytes=32768"),
+        _OPTIMIZED,
         ("--iree-opt-level=O0",),
     ),
     "cuda": (("--iree-opt-level=O1",), ("--iree-opt-level=O0",)),
