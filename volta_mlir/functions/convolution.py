@@ -17,6 +17,7 @@ from volta_mlir.dialects import convolution as ops
 from volta_mlir.dialects import window as window_ops
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions.common import as_tensor, promote, promote_float
+from volta_mlir.functions.movement import pad_interior
 from volta_mlir.tensor import Tensor
 
 __all__ = ["avg_pool", "conv", "conv_transpose", "max_pool"]
@@ -126,7 +127,7 @@ def conv_transpose(
         kernel: ``(C, output channels / groups, spatial…)``, HWIO and the like if the channels of ``x`` are last.
         strides: how far apart in the result neighbours in ``x`` lie.
         padding: how many elements to leave away at both ends of each axis of the result.
-        output_padding: how many elements to add after it, fewer than the stride.
+        output_padding: how many elements to add after it, fewer than the stride or the dilation.
         dilation, groups, layout: as in :func:`conv`.
 
     >>> conv_transpose(Tensor([[[1.0, 2.0]]]), Tensor([[[1.0, 10.0]]]), strides=2).tolist()
@@ -137,16 +138,32 @@ def conv_transpose(
     rank = x.ndim - 2
     strides, dilation = _per_axis(strides, rank, "strides"), _per_axis(dilation, rank, "dilation")
     cut, more = _per_axis(padding, rank, "padding"), _per_axis(output_padding, rank, "output_padding")
-    if any(m >= s for m, s in zip(more, strides, strict=True)):
-        raise ShapeError(f"conv_transpose: output_padding {more} must be smaller than the strides {strides}")
+    if any(m >= max(s, d) for m, s, d in zip(more, strides, dilation, strict=True)):
+        raise ShapeError(
+            f"conv_transpose: output_padding {more} must be smaller than the strides {strides} or the dilation"
+            f" {dilation}"
+        )
     window = _spatial(kernel.shape, layout, True)
-    of_axes = zip(_spatial(x.shape, layout), strides, window, dilation, cut, more, strict=True)
-    extents = tuple((n - 1) * s + (w - 1) * d + 1 - 2 * c + m for n, s, w, d, c, m in of_axes)
-    if any(extent < 0 for extent in extents):
+    of_axes = zip(_spatial(x.shape, layout), strides, window, dilation, strict=True)
+    full = [(n - 1) * s + (w - 1) * d + 1 for n, s, w, d in of_axes]
+    if any(f - 2 * c + m < 0 for f, c, m in zip(full, cut, more, strict=True)):
         raise ShapeError(f"conv_transpose: padding {cut} leaves nothing of the result")
-    return ops.ConvolutionInputGradOp.apply(
-        x, kernel, strides=strides, low=cut, high=cut, dilation=dilation, groups=groups, layout=layout, extents=extents
+    # What is added is first less to cut away, then zeros beyond the last element. The op takes so many zeros as do not
+    # make room for a further place of the kernel.
+    high = tuple(max(c - m, 0) for c, m in zip(cut, more, strict=True))
+    zeros = [max(m - c, 0) for c, m in zip(cut, more, strict=True)]
+    inside = [min(z, s - 1) for z, s in zip(zeros, strides, strict=True)]
+    extents = tuple(f - c - h + i for f, c, h, i in zip(full, cut, high, inside, strict=True))
+    out = ops.ConvolutionInputGradOp.apply(
+        x, kernel, strides=strides, low=cut, high=high, dilation=dilation, groups=groups, layout=layout, extents=extents
     )
+    outside = _everywhere([z - i for z, i in zip(zeros, inside, strict=True)], 0, layout)
+    return pad_interior(out, 0, (0,) * out.ndim, outside)
+
+
+def _everywhere(values: Sequence[int], otherwise: int, layout: str) -> tuple[int, ...]:
+    """Values of the spatial axes, among others for the batch and the channels."""
+    return (otherwise, *values, otherwise) if layout[-1] == "C" else (otherwise, otherwise, *values)
 
 
 def _windows(
@@ -157,16 +174,12 @@ def _windows(
     window, dilation = _per_axis(window, rank, "window"), _per_axis(dilation, rank, "dilation")
     strides = window if strides is None else _per_axis(strides, rank, "strides")
     low, high = _padding(padding, _spatial(x.shape, layout), window, strides, dilation)
-
-    def everywhere(values: tuple[int, ...], otherwise: int) -> tuple[int, ...]:
-        return (otherwise, *values, otherwise) if layout[-1] == "C" else (otherwise, otherwise, *values)
-
     return {
-        "window": everywhere(window, 1),
-        "strides": everywhere(strides, 1),
-        "low": everywhere(low, 0),
-        "high": everywhere(high, 0),
-        "dilation": everywhere(dilation, 1),
+        "window": _everywhere(window, 1, layout),
+        "strides": _everywhere(strides, 1, layout),
+        "low": _everywhere(low, 0, layout),
+        "high": _everywhere(high, 0, layout),
+        "dilation": _everywhere(dilation, 1, layout),
     }
 
 

@@ -64,3 +64,18 @@ def index_tensor(what: str, name: str, x: Any, bound: int, ignored: int | None =
         if wrong.any():
             raise ShapeError(f"{what}: {name} {values[wrong][0]} is out of bounds; expected 0 to {bound - 1}")
     return as_tensor(x, int64 if x.dtype.itemsize == 8 or x.dtype == uint32 else int32)
+
+
+def per_axis(what: str, name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """An int for each of the spatial axes; one int, or a sequence of one, is for all of them."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    if len(values) not in (1, rank):
+        raise ShapeError(f"{what}: expected {name} to be an int or {rank} of them, got {value}")
+    return values * (rank // len(values))
+
+
+def with_batch(what: str, x: Tensor, rank: int) -> tuple[Tensor, bool]:
+    """An input with ``rank`` spatial axes as one that has a batch axis, and whether it has one of its own."""
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ShapeError(f"{what}: expected an input of rank {rank + 1} (unbatched) or {rank + 2}, got {x.spec}")
+    return (x, True) if x.ndim == rank + 2 else (x.expand_dims(0), False)
