@@ -384,12 +384,11 @@ def _summed_taps(
     """An axis of ``extent`` elements instead of one over the kernel, at ``axis``, and one over its places, after it."""
     total = None
     for tap, part in enumerate(volta.split(x, kernel, axis)):
-        part = part.squeeze(axis)
-        low, high, interior = ([0] * part.ndim for _ in range(3))
-        low[axis] = tap * dilation - padding
-        high[axis] = extent - low[axis] - ((count - 1) * stride + 1)
-        interior[axis] = stride - 1
+        low, high, interior = ([0] * x.ndim for _ in range(3))
+        low[axis + 1] = tap * dilation - padding
+        high[axis + 1] = extent - low[axis + 1] - ((count - 1) * stride + 1)
+        interior[axis + 1] = stride - 1
         part = volta.pad_interior(part, 0, low, high, interior)
         total = part if total is None else total + part
     assert total is not None
-    return total
+    return total.squeeze(axis)
