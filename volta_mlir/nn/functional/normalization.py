@@ -184,6 +184,8 @@ def batch_norm_with_stats(
     x = float_tensor("batch_norm", input)
     axes = [a for a in range(x.ndim) if a != 1]
     out, moments = _normalized_by_channel("batch_norm", x, axes, weight, bias, eps)
+    if not moments.count:  # an empty batch leaves the statistics as they are
+        return out, as_tensor(running_mean), as_tensor(running_var)
     return out, *_running("batch_norm", x, moments, running_mean, running_var, momentum)
 
 
