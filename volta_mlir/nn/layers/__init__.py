@@ -1,12 +1,22 @@
 """Layers with PyTorch's names, arguments, layouts and initialisation."""
 
-from volta_mlir.nn.layers import activation, containers, dense, recurrent, vision
+from volta_mlir.nn.layers import (
+    activation,
+    containers,
+    dense,
+    normalization,
+    recurrent,
+    regularization,
+    vision,
+)
 from volta_mlir.nn.layers.activation import *
 from volta_mlir.nn.layers.containers import *
 from volta_mlir.nn.layers.dense import *
+from volta_mlir.nn.layers.normalization import *
 from volta_mlir.nn.layers.recurrent import *
+from volta_mlir.nn.layers.regularization import *
 from volta_mlir.nn.layers.vision import *
 
-_MODULES = (activation, containers, dense, recurrent, vision)
+_MODULES = (activation, containers, dense, normalization, recurrent, regularization, vision)
 
 __all__ = [name for module in _MODULES for name in module.__all__]
