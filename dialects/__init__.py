@@ -19,12 +19,14 @@ from volta_mlir.dialects import (  # isort: skip
     sorting,
     random,
     control,
+    attention,
 )
 
 __all__ = [
     "OPS",
     "Op",
     "Volta",
+    "attention",
     "contraction",
     "control",
     "convolution",

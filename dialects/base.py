@@ -11,6 +11,11 @@ builder and the verifier follow; its methods are its *facets*:
 ``lower``       the default lowering to linalg, tensor, arith and math
 ``cost``        floating-point operations and bytes moved
 
+An op that is made of others (:class:`Composite`) writes, instead of ``tangent`` and ``lower``::
+
+``expand``      its results in terms of other ops, which are differentiated and lowered in its place
+``pullback``    optional: a reverse mode of its own
+
 Families (elementwise, movement, reduction, …) implement the facets that their members share, so that a member is
 a few lines. A facet that is missing raises :class:`FacetError` with the class, the facet and what needed it.
 
@@ -303,6 +308,22 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     @classmethod
     def missing(cls, facet: str, wanted_by: str) -> FacetError:
         return FacetError(f"volta.{cls.mnemonic}: {wanted_by} needs {cls.__name__}.{facet}, which is not defined")
+
+
+class Composite(Op):
+    """Family of ops that are made of others: lowering and derivatives are those of their expansion.
+
+    One with a ``pullback`` is differentiated in reverse mode by that, and in forward mode by its expansion. It is a
+    class method that takes the operands, the results, the cotangents of the float results, and the attributes, and
+    returns the cotangents of the operands, None for those without.
+    """
+
+    pullback = None  # type: Callable[..., Sequence[Any]] | None
+
+    @classmethod
+    def expand(cls, *operands: Any, **attributes: Any) -> Any:
+        """The results, a Tensor or a tuple of them, in terms of other ops."""
+        raise cls.missing("expand", "lowering and differentiation")
 
 
 def normalize_axis(axis: int, rank: int, what: str) -> int:

@@ -8,23 +8,27 @@ where the backward pass first needs them, so that what has to be kept between th
 The design follows Frostig et al., "Decomposing reverse-mode automatic differentiation" (2021).
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from volta_mlir import trace
-from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import func, ir, spec_of
+from volta_mlir.mlir import func, function_named, ir, spec_of
 from volta_mlir.passes.derived import (
     DERIVATIONS,
+    build_function,
     call,
     callee_of,
     clone_function,
     control_of,
     current_functions,
+    declare,
     define,
+    expand,
     flatten,
     kind_of,
     set_results,
@@ -82,13 +86,23 @@ def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
         argument = block.arguments[i]
         tangent = block.add_argument(argument.type, argument.location)
         tangents[argument] = Tensor._traced(tangent, spec_of(argument.type), None)
-    for op in primal_ops:
+    pending = deque(primal_ops)
+    expanded = 0  # how many more primal ops there are
+    while pending:
+        op = pending.popleft()
         given = [tangents.get(v) for v in op.operation.operands]
         if not any(t is not None for t in given) or not _has_tangent(op):
+            continue
+        if isinstance(op, Composite) and op.pullback is None:
+            parts = expand(op)
+            expanded += len(parts) - 1
+            pending.extendleft(reversed(parts))
             continue
         with trace.emitting(end, op.location) as emitter:
             if op.operation.name == "func.call":
                 results, rule = _linearize_call(op, given, emitter)
+            elif isinstance(op, Composite):
+                results, rule = list(op.operation.results), _linearize_composite(op, given, emitter)
             else:
                 results = list(op.operation.results)
                 rule = type(op).tangent(
@@ -101,7 +115,7 @@ def linearize(function: Any, wrt: Sequence[int]) -> tuple[list[Any], list[Any]]:
             if tangent is not None:
                 tangents[result] = tangent
     operations = list(block.operations)
-    ops = operations[len(primal_ops) : -1]
+    ops = operations[len(primal_ops) + expanded : -1]
     return ops, [tangents[v]._value if v in tangents else None for v in terminator.operation.operands]
 
 
@@ -123,6 +137,46 @@ def _linearize_call(op: Any, tangents: list[Any], emitter: trace.Emitter) -> tup
 
     derivatives = control.linearize([emitter.wrap(v) for v in op.operation.operands], tangents, rewrite)
     return results, derivatives
+
+
+def _linearize_composite(op: Any, tangents: list[Any], emitter: trace.Emitter) -> list[Any]:
+    """The tangents of the results of a composite with a pullback, from a linear call: of a function that forward mode
+    inlines, the derivative of the expansion, with the pullback for its transpose; see
+    :mod:`volta_mlir.passes.control_flow`.
+    """
+    cls, attributes, name = type(op), op.attribute_values(), type(op).mnemonic
+    module = op.operation.parent.parent.opview
+    operands, outs = list(op.operation.operands), list(op.operation.results)
+    specs, out_specs = [[spec_of(v.type) for v in values] for values in (operands, outs)]
+    wrt = [i for i, t in enumerate(tangents) if t is not None]
+    floats = _float_values(outs)
+    tangent_specs, cotangent_specs = [specs[i] for i in wrt], [out_specs[i] for i in floats]
+
+    def expansion(*xs: Tensor) -> list[Tensor]:
+        return list(cls.expand(*xs, **attributes))
+
+    source = build_function(module, f"{name}.expansion", specs, expansion, op.location)
+    derivation = {"volta.jvp": source, "volta.wrt": wrt}
+    jvp = declare(module, f"{name}.jvp", derivation, specs + tangent_specs, out_specs + cotangent_specs)
+
+    def linear(*xs: Tensor) -> list[Tensor]:
+        return call(module, jvp, [*xs[: len(specs)], *xs[len(specs) + len(outs) :]])[len(outs) :]
+
+    def transposed(*xs: Tensor) -> list[Tensor]:
+        primals, results, cotangents = xs[: len(specs)], xs[len(specs) : -len(floats)], xs[-len(floats) :]
+        grads = cls.pullback(primals, results, cotangents, **attributes)
+        return [trace.zeros(specs[i]) if grads[i] is None else grads[i] for i in wrt]
+
+    kept = specs + out_specs
+    linear_name = build_function(module, f"{name}.lin", kept + tangent_specs, linear, op.location)
+    function = function_named(module, linear_name)
+    function.attributes["volta.linear"] = ir.DenseBoolArrayAttr.get([False] * len(kept) + [True] * len(wrt))
+    function.attributes["volta.transposed"] = ir.FlatSymbolRefAttr.get(
+        build_function(module, f"{name}.transposed", kept + cotangent_specs, transposed, op.location)
+    )
+    given = [t for t in tangents if t is not None]
+    pushed = iter(call(module, linear_name, [*map(emitter.wrap, operands + outs), *given]))
+    return [next(pushed) if i in floats else None for i in range(len(outs))]
 
 
 def _has_tangent(op: Any) -> bool:

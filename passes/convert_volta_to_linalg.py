@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, signless_tensor_type, spec_of
-from volta_mlir.passes.derived import callee_of, control_of, functions
+from volta_mlir.passes.derived import callee_of, control_of, expand, functions
 from volta_mlir.passes.manager import Pass, source_location
 
 
@@ -36,6 +36,9 @@ def _convert_function(function: Any) -> None:
             f"@{function.sym_name.value} has no body; derived functions are defined by volta-autodiff and volta-vmap",
             location=source_location(function.location),
         )
+    for op in list(function.entry_block.operations):
+        if isinstance(op, Composite):
+            expand(op)
     # The lowerings read signedness off the old function's types, so a new function is built beside it.
     old_type = function.type
     new_type = ir.FunctionType.get([_signless(t) for t in old_type.inputs], [_signless(t) for t in old_type.results])

@@ -155,6 +155,20 @@ def inline(call: Any, callee: Any) -> list[Any]:
     return calls
 
 
+def expand(op: Any) -> list[Any]:
+    """Replaces a composite op by its expansion, and returns the ops of that."""
+    block = op.operation.block
+    start = list(block.operations).index(op)
+    behind = len(block.operations) - start
+    with trace.emitting(ir.InsertionPoint(op), op.location) as emitter:
+        outs = type(op).expand(*(emitter.wrap(v) for v in op.operation.operands), **op.attribute_values())
+        for old, new in zip(op.operation.results, outs if isinstance(outs, tuple) else (outs,), strict=True):
+            old.replace_all_uses_with(emitter.lift(new))
+    ops = list(block.operations)[start:-behind]
+    op.operation.erase()
+    return ops
+
+
 def clone_function(source: Any, name: str) -> Any:
     """A private copy of a function, right after it, without argument and result attributes."""
     copy = source.operation.clone(ip=ir.InsertionPoint(source)).opview
