@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
-import importlib
 import pickle
 from typing import Any
 
@@ -596,16 +594,6 @@ def test_modules_with_static_changes_are_traced_again():
         model.momentum = momentum
         assert apply(model, x).tolist() == [momentum] * 2
     assert traces == [0.5, 0.25]
-
-
-@pytest.mark.parametrize(
-    "name", ["module", "init", *(f"layers.{m.__name__.split('.')[-1]}" for m in nn.layers._MODULES)]
-)
-def test_examples(name):
-    module = importlib.import_module(f"volta_mlir.nn.{name}")
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 # -- layers and functions --------------------------------------------------------------------------------------------

@@ -48,7 +48,13 @@ if TYPE_CHECKING:  # the same for type checkers
     from volta_mlir.tensor import Tensor as Tensor
     from volta_mlir.transforms import *  # noqa: F403
 
-_MODULES = frozenset(entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__)))
+_HERE = os.path.dirname(__file__)
+# Modules and packages; the package's directory also holds py.typed and caches.
+_MODULES = frozenset(
+    name
+    for name, _, ending in (entry.partition(".") for entry in os.listdir(_HERE))
+    if name[0] != "_" and (ending == "py" or os.path.isdir(os.path.join(_HERE, name)))
+)
 _MODULES |= {"dialects", "passes", "tools"}
 
 
@@ -68,4 +74,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     functions = importlib.import_module("volta_mlir.functions")
-    return sorted({*globals(), *_HOME, *_MODULES, *functions.__all__})
+    return sorted({"__version__", *_HOME, *_MODULES, *functions.__all__})

@@ -113,7 +113,14 @@ def _names(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 class Jitted:
-    """A function that is compiled when it is called; made by :func:`jit`."""
+    """A function that is compiled when it is called; made by :func:`jit`.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> double = volta.jit(lambda x: x * 2)
+        >>> type(double).__name__, double(volta.ones(2)).tolist()
+        ('Jitted', [2.0, 2.0])
+    """
 
     def __init__(
         self,
@@ -277,7 +284,14 @@ class BoundJitted:
 
 
 class Lowered:
-    """A traced function, and its text at every stage; made by :meth:`Jitted.lower`."""
+    """A traced function, and its text at every stage; made by :meth:`Jitted.lower`.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> lowered = volta.jit(lambda x: x * x).lower(volta.spec((4,)))
+        >>> "volta.mul" in lowered.as_text(), "linalg.generic" in lowered.as_text("linalg")
+        (True, True)
+    """
 
     def __init__(self, jitted: Jitted, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.jitted = jitted
@@ -378,6 +392,12 @@ class Compiled:
     Attributes:
         vmfb: the artifact's bytes.
         report: what the compiler decided: level, donations that became copies and why.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> compiled = volta.jit(lambda x: x + 1).lower(volta.spec((2,))).compile()
+        >>> compiled(volta.ones(2)).tolist(), compiled.report.fallback
+        ([2.0, 2.0], False)
     """
 
     def __init__(self, lowered: Lowered, target: str | None) -> None:

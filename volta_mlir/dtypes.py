@@ -131,7 +131,17 @@ def result_type(*operands: Any) -> np.dtype:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """The shape and dtype of a tensor, without data; :func:`volta_mlir.spec` makes one."""
+    """The shape and dtype of a tensor, without data; :func:`volta_mlir.spec` makes one.
+
+    Attributes:
+        shape: the extent of each axis.
+        dtype: the elements' numpy dtype.
+
+    Example:
+        >>> s = spec((2, 3), "bfloat16")
+        >>> s.shape, s.rank, s.size, s.nbytes
+        ((2, 3), 2, 6, 12)
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype

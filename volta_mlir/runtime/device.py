@@ -78,7 +78,11 @@ class Device:
 
 
 def devices() -> list[Device]:
-    """All devices that can be used here; the CPU comes first. Starts none."""
+    """All devices that can be used here; the CPU comes first. Starts none.
+
+    >>> str(devices()[0])
+    'cpu:0'
+    """
     found = []
     for kind in _DRIVERS:
         with contextlib.suppress(DeviceError):  # no driver, or nothing behind it
@@ -91,6 +95,9 @@ def device(name: str | Device | None = None) -> Device:
 
     Raises:
         DeviceError: there is no such device here. The message lists what there is.
+
+    >>> device("cpu").kind
+    'cpu'
     """
     if isinstance(name, Device):
         return name
