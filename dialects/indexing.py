@@ -582,6 +582,41 @@ class ScatterSetOp(Scatter, name="scatter_set"):
         return rows, updates
 
 
+class ScatterMulOp(Scatter, name="scatter_mul"):
+    """Multiplies each place by its updates. Derivatives are right where factors are zero."""
+
+    @staticmethod
+    def accumulate(table, rows, updates):
+        np.multiply.at(table, rows, updates)
+
+    @classmethod
+    def combine(cls, b, dtype, old, new):
+        return arith.mulf(old, new) if is_float(dtype) else arith.muli(old, new)
+
+    @classmethod
+    def neutral(cls, dtype):
+        return 1
+
+    @classmethod
+    def tangent(cls, primals, tangents, outs, *, axis, batch_axes):
+        x, indices, updates = primals
+        attributes = {"axis": axis, "batch_axes": batch_axes}
+        # The product of a place's other factors: of those that are not zero, if no other one is.
+        nonzero = [F.where(f == 0, 1, f) for f in (x, updates)]
+        product = cls.apply(nonzero[0], indices, nonzero[1], **attributes)
+        zeros = [(f == 0).astype(x.dtype) for f in (x, updates)]
+        count = ScatterAddOp.apply(zeros[0], indices, zeros[1], **attributes)
+        at_updates = [gather_valid(t, indices, **attributes) for t in (product, count)]
+
+        def times_others(tangent, of, product, count):
+            others = F.where(count == zeros[of], product / nonzero[of], 0)
+            return F.zeros_like(others) if tangent is None else tangent * others
+
+        of_x = times_others(tangents[0], 0, product, count)
+        of_updates = times_others(tangents[2], 1, *at_updates)
+        return ScatterAddOp.apply(of_x, indices, of_updates, **attributes)
+
+
 class ScatterExtremum(Scatter):
     """Family of scatter_max and scatter_min. Equal candidates for a place share its derivative, which is 0 at NaN."""
 

@@ -132,9 +132,9 @@ def test_indices_out_of_range_are_clamped_when_read_and_dropped_when_written() -
     )
 
 
-@pytest.mark.parametrize("method", ["set", "add", "max", "min"])
+@pytest.mark.parametrize("method", ["set", "add", "mul", "max", "min"])
 def test_at(method: str) -> None:
-    ufunc = {"add": np.add, "max": np.maximum, "min": np.minimum}.get(method)
+    ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}.get(method)
     functions = {}
     for name, index in INDICES.items():
         value = np.random.default_rng(0).integers(-50, 200, X[index].shape).astype(np.int32)
@@ -145,7 +145,7 @@ def test_at(method: str) -> None:
             ufunc.at(expected, index, value)
         update = lambda x, value, index=index: getattr(x.at[as_volta(index)], method)(value)  # noqa: E731
         functions[symbol(name)] = (update, [X, value], expected)
-    # Max and min differ from add in the scatter op alone, of which they have samples of their own.
+    # The others differ from add in the scatter op alone, of which they have samples of their own.
     agree(functions, map(symbol, COMPILED) if method in ("set", "add") else ())
 
 
@@ -155,8 +155,23 @@ def test_at_broadcasts_and_converts() -> None:
         * (np.arange(5) % 2 == 0)[:, None])  # fmt: skip
     assert x.at[0].set(np.float64(2.5)).dtype == np.int32
     assert x.at[0].get().shape == (5, 6)
+    halves = Tensor(X, "float32").at[Tensor([0, 0, 2])].divide(2.0).numpy()
+    np.testing.assert_array_equal(halves, X / np.array([4, 1, 2, 1])[:, None, None])
     with pytest.raises(ShapeError):
         x.at[0].set(np.zeros(4))
+    with pytest.raises(DTypeError, match=r"at\[...\].div gives floating-point numbers, the tensor is int32"):
+        x.at[0].div(2)
+
+
+def test_gradients_of_products() -> None:
+    """Each factor's is the product of the place's others, zeros or not."""
+    i = Tensor([0, 0, 1, 3, 3])
+    x, value = Tensor([2.0, 0.0, 5.0, 0.0]), Tensor([3.0, 4.0, 7.0, 0.0, 6.0])
+    for_x, for_value = volta.grad(lambda x, v: x.at[i].mul(v).sum(), argnums=(0, 1))(x, value)
+    assert for_x.tolist() == [12.0, 7.0, 1.0, 0.0]
+    assert for_value.tolist() == [8.0, 6.0, 0.0, 0.0, 0.0]
+    _, for_value = volta.grad(lambda x, v: x.at[i].mul(v).sum(), argnums=(0, 1))(Tensor([2.0, 0.0, 5.0, 3.0]), value)
+    assert for_value.tolist() == [8.0, 6.0, 0.0, 18.0, 0.0]
 
 
 def test_gradients_of_indexing() -> None:

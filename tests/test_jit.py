@@ -174,6 +174,42 @@ def test_results_that_are_not_computed():
     assert volta.jit(lambda x: ())(x) == ()
 
 
+#: Arithmetic of a tensor and two numbers, of which the second one is an integer.
+NUMBERS = [
+    lambda x, a, n: x * a,
+    lambda x, a, n: a * 2 - x,
+    lambda x, a, n: x + n,
+    lambda x, a, n: x * (n / 3 + a) ** 2,
+    lambda x, a, n: x // -n,
+    lambda x, a, n: x * abs(-a % 1.5),
+    lambda x, a, n: volta.where(x > a, x, n),
+    lambda x, a, n: volta.grad(lambda x, a: (x * a).astype("float32").sum())(x, a),
+    lambda x, a, n: (volta.sin(a) * x, n * 2, a / n, x * True),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int8"])
+def test_python_numbers_are_weak_as_outside(dtype):
+    x = Tensor([1.0, 2.0, 3.0], dtype)
+    functions = NUMBERS[:-2] if dtype == "int8" else NUMBERS
+    compiled = volta.jit(lambda x, a, n: [f(x, a, n) for f in functions])(x, 0.75, 3)
+    for function, actual in zip(functions, compiled, strict=True):
+        expected = function(x, 0.75, 3)
+        for got, wanted in zip(*(volta.tree.leaves(t) for t in (actual, expected)), strict=True):
+            wanted = Tensor(wanted) if isinstance(wanted, int | float) else wanted
+            assert got.dtype == wanted.dtype
+            np.testing.assert_allclose(np.asarray(got, np.float64), np.asarray(wanted, np.float64), rtol=1e-2)
+
+
+def test_a_number_is_not_a_tensor():
+    function = Counted(lambda x, y: x * y)
+    compiled, x = volta.jit(function, options={"explain_retrace": True}), Tensor([1.0], "float16")
+    assert [compiled(x, y).dtype.name for y in (2.0, 3.0, Tensor(2.0), 4.0, np.float32(2), True)] == [
+        "float16", "float16", "float32", "float16", "float32", "float16",
+    ]  # fmt: skip
+    assert function.traces == 3
+
+
 # -- when it is traced -------------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,29 @@ def test_small_captures_are_constants_and_large_ones_arguments():
     assert volta.jit(function)(Tensor(2.0)).item() == pytest.approx(function(Tensor(2.0)).item())
 
 
+def test_an_array_that_is_captured_often_is_one_argument():
+    array, other = np.ones(1000, np.float32), np.ones(1000, np.float32)
+
+    def function(x):
+        def inner(y):
+            return (y * array).sum() + (array @ y)
+
+        return x * array + array + other, volta.grad(inner)(x), volta.scan(lambda c, _: (c + array, None), x, length=2)
+
+    lowered = volta.jit(function).lower(volta.spec(1000))
+    assert [t.shape for t in lowered.traced.captures] == [(1000,)] * 2
+
+    changing = np.zeros(1000, np.float32)
+
+    def changes(x):
+        first = x + changing
+        changing[:] += 1
+        return first, x + changing, x + changing
+
+    first, second, third = volta.jit(changes)(volta.zeros(1000))
+    assert (first.sum().item(), second.sum().item(), third.sum().item()) == (0, 1000, 1000)
+
+
 def test_captured_tensors_pass_through_nested_transforms():
     large = Tensor(np.linspace(0.0, 1.0, 300, dtype=np.float32))
 

@@ -111,9 +111,14 @@ def flatten_tree(tree: Any, identities: Sequence[Hashable] | None = None) -> tup
     return tensors, Structure(treedef, tuple(slots))
 
 
+def is_number(leaf: Any) -> bool:
+    """True for Python numbers; NumPy's are arrays."""
+    return type(leaf) in (bool, int, float)
+
+
 def numbers_as_static(tree: Any) -> Any:
-    """The tree with its Python numbers marked as static (numpy's are arrays)."""
-    return trees.map(lambda leaf: Static(leaf) if type(leaf) in (bool, int, float) else leaf, tree)
+    """The tree with its Python numbers marked as static."""
+    return trees.map(lambda leaf: Static(leaf) if is_number(leaf) else leaf, tree)
 
 
 def leaf_names(tree: Any, structure: Structure) -> list[str]:
@@ -129,6 +134,8 @@ def as_argument(leaf: Any) -> Tensor:
     """A tensor-like leaf as a Tensor; other libraries' arrays are copied, since those may change."""
     if isinstance(leaf, Tensor):
         return leaf
+    if isinstance(leaf, np.ndarray):
+        return tracing.tensor_of(leaf, None)
     if isinstance(leaf, _TENSOR_TYPES):
         return Tensor(leaf)
     return _concrete(_from_dlpack(leaf).copy())
@@ -141,7 +148,9 @@ def borrowed(leaf: Any) -> Tensor:
     if isinstance(leaf, np.ndarray):
         return _concrete(leaf)
     if isinstance(leaf, _TENSOR_TYPES):
-        return Tensor(leaf)
+        tensor = Tensor(leaf)
+        tensor._weak = is_number(leaf)
+        return tensor
     return _concrete(_from_dlpack(leaf))
 
 
@@ -209,8 +218,10 @@ def trace_call(
     tensors, structure = flatten_tree((args, kwargs), identities)
 
     def body(trace: tracing.FunctionTrace, *traced: Tensor) -> Any:
+        for given, argument in zip(tensors, traced, strict=True):
+            argument._weak = given._weak if isinstance(given, Tensor) else is_number(given)
         inner = structure.unflatten(traced)
-        before = trees.leaves(inner)
+        before = [(leaf, _value_of(leaf)) for leaf in trees.leaves(inner)]
         inner_args, inner_kwargs = inner
         results, result_structure = flatten_tree(function(*inner_args, **inner_kwargs))
         writes, written = _buffer_writes(trace, inner, before)
@@ -232,10 +243,17 @@ def argument_spec(leaf: Any) -> TensorSpec:
     return borrowed(leaf).spec
 
 
-def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) -> tuple[list[BufferWrite], list[Any]]:
+def _value_of(leaf: Any) -> Any:
+    return leaf._value if isinstance(leaf, Tensor) else leaf
+
+
+def _buffer_writes(
+    trace: tracing.FunctionTrace, inner: Any, before: list[tuple[Any, Any]]
+) -> tuple[list[BufferWrite], list[Any]]:
     """The buffers assigned during a trace: leaves of the arguments that changed, and those of closed-over modules.
 
-    Puts the latter's old values back.
+    Puts the latter's old values back. ``before`` has the leaves and their values from before the trace, since a leaf
+    may have got another value in place.
     """
     writes, values = [], []
     after = trees.leaves(inner)
@@ -244,13 +262,17 @@ def _buffer_writes(trace: tracing.FunctionTrace, inner: Any, before: list[Any]) 
             "the traced function added or removed leaves of one of its arguments; build modules and state before"
             " tracing, and return new trees instead of changing arguments",
         )
-    changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
+    changed = [
+        i
+        for i, ((old, value), new) in enumerate(zip(before, after, strict=True))
+        if old is not new or value is not _value_of(new)
+    ]
     if changed:
         accessors = trees.accessors(inner)
         for i in changed:
             if _is_module_buffer(inner, accessors[i]):
                 # In the trace a module that occurs twice is two, and one would not see what the other writes.
-                if sum(leaf is before[i] for leaf in before) > 1:
+                if sum(leaf is before[i][0] for leaf, _ in before) > 1:
                     raise TraceError(
                         f"the buffer {trees.path_name(accessors[i][2:])} is assigned while it is traced, but belongs to"
                         " two places of the arguments; put a module of its own in each place"

@@ -180,7 +180,7 @@ class Jitted:
         args, kwargs = self._normalize(args, kwargs)
         tensors, structure = flatten_tree((args, kwargs))
         arguments = [t if isinstance(t, Tensor) else borrowed(t) for t in tensors]
-        key = (structure, tuple([t.spec for t in arguments]))
+        key = (structure, tuple([t.spec for t in arguments]), tuple([t._weak for t in arguments]))
         entry = self._entries.get(key)
         if entry is None:
             self._explain(key)
@@ -241,13 +241,17 @@ class Jitted:
 
     def _difference(self, old: Any, new: Any) -> str:
         """Which leaf of the arguments changed between two keys."""
-        (old_structure, old_specs), (new_structure, new_specs) = old, new
+        (old_structure, old_specs, old_weak), (new_structure, new_specs, new_weak) = old, new
         if old_structure.treedef != new_structure.treedef:
             return f"the structure of the arguments changed from {old_structure.treedef} to {new_structure.treedef}"
         accessors = new_structure.treedef.accessors()
         for accessor, before, after in zip(accessors, old_structure.slots, new_structure.slots, strict=True):
             if isinstance(before, int) and isinstance(after, int):
-                before, after = old_specs[before], new_specs[after]
+                i, j = before, after
+                before, after = (
+                    f"a Python number ({spec})" if weak else spec
+                    for spec, weak in ((old_specs[i], old_weak[i]), (new_specs[j], new_weak[j]))
+                )
             if before != after:
                 return f"argument {self.argument_name(*accessor.path)[0]} changed from {before} to {after}"
         return "tensors are shared between arguments in another way"
@@ -299,6 +303,8 @@ class Lowered:
         with context(), ir.Location.unknown():
             self.module = ir.Module.create()
             self.traced = trace_call(self.module, self.name, jitted.function, args, kwargs, private=False)
+            for tensor in self.traced.trace.baked.values():
+                tensor._program = self.name
             self.argument_names, self.donated = self._name_arguments((args, kwargs))
             self.result_names = _result_names(self.traced)
             self._annotate()

@@ -114,6 +114,8 @@ def _lattice_name(operand: Any) -> str:
         return "i*"
     if isinstance(operand, float):
         return "f*"
+    if getattr(operand, "_weak", False):  # a Python number that a traced function was called with
+        return "f*" if is_float(operand.dtype) else "i*" if is_integer(operand.dtype) else "bool"
     return as_dtype(getattr(operand, "dtype", operand)).name
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.dtypes import TensorSpec, as_dtype, is_integer
-from volta_mlir.errors import DTypeError, TraceError
+from volta_mlir.dtypes import TensorSpec, as_dtype, is_float, is_integer
+from volta_mlir.errors import DTypeError, ShapeError, TraceError
 
 
 @lru_cache(maxsize=1)
@@ -20,6 +20,28 @@ def _functions() -> ModuleType:
     from volta_mlir import functions
 
     return functions
+
+
+def _check_updatable(tensor: Tensor) -> None:
+    from volta_mlir.trace import check_updatable
+
+    check_updatable(tensor)
+
+
+def _rank_of(dtype: np.dtype) -> int:
+    """Which dtypes a value can be stored as: bool as any, integers as numbers, floats as floats."""
+    return 2 if is_float(dtype) else int(is_integer(dtype))
+
+
+def _is_one(alpha: Any) -> bool:
+    return isinstance(alpha, int | float) and alpha == 1
+
+
+def _weak_if(result: Tensor, *operands: Any) -> Tensor:
+    """The result of arithmetic, weak as that of Python's own where all operands are numbers from Python."""
+    if operands[0]._weak:
+        result._weak = all(x._weak if isinstance(x, Tensor) else isinstance(x, int | float) for x in operands)
+    return result
 
 
 def _check_range(array: np.ndarray, dtype: np.dtype) -> None:
@@ -31,11 +53,15 @@ def _check_range(array: np.ndarray, dtype: np.dtype) -> None:
 
 
 class Tensor:
-    """An immutable n-dimensional array of one dtype, with numpy's operators and broadcasting.
+    """An n-dimensional array of one dtype, with numpy's operators and broadcasting.
 
     Outside a trace a Tensor is *concrete*: it holds a numpy array or a device buffer, and operators evaluate at
     once. Inside ``jit`` and the transforms it is *traced*: it stands for a value of the program being built, has a
     shape and a dtype but no data, and operators emit ops.
+
+    Values never change. Assigning to elements (``x[i] = y``) and the methods that end in an underscore (``x.add_(y)``)
+    give the object ``x`` a new value of the same shape and dtype; other tensors, and the arrays they were made from,
+    keep theirs. In a compiled function the new value takes the old one's memory where nothing else needs that.
 
     Args:
         data: anything numpy turns into an array of a supported dtype; Python floats become float32 and ints int32.
@@ -50,12 +76,14 @@ class Tensor:
         [[7.0, 10.0], [15.0, 22.0]]
     """
 
-    __slots__ = ("_data", "_emitter", "_value", "spec", "__weakref__")
+    __slots__ = ("_data", "_emitter", "_program", "_value", "_weak", "spec", "__weakref__")
     __array_priority__ = 1000  # numpy arrays on the left leave the operator to Tensor
 
     _data: Any
     _value: Any
     _emitter: Any
+    _program: str | None  # the compiled function that this concrete tensor is a constant of
+    _weak: bool  # made of Python numbers alone: does not widen what it meets
     spec: TensorSpec
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
@@ -69,21 +97,23 @@ class Tensor:
                 _check_range(array, dtype)
         if dtype is not None:
             array = array.astype(as_dtype(dtype), copy=False)
-        self._data, self._value, self._emitter = array, None, None
+        self._data, self._value, self._emitter, self._program, self._weak = array, None, None, None, False
         self.spec = TensorSpec(array.shape, as_dtype(array.dtype))
 
     @classmethod
     def _concrete(cls, data: Any, spec: TensorSpec) -> Tensor:
         """Wraps a numpy array or a device buffer as it is."""
         self = object.__new__(cls)
-        self._data, self._value, self._emitter, self.spec = data, None, None, spec
+        self._data, self._value, self._emitter, self._program, self.spec = data, None, None, None, spec
+        self._weak = False
         return self
 
     @classmethod
     def _traced(cls, value: Any, spec: TensorSpec, emitter: Any) -> Tensor:
         """Wraps an MLIR value that ``emitter`` (see :mod:`volta_mlir.trace`) built."""
         self = object.__new__(cls)
-        self._data, self._value, self._emitter, self.spec = None, value, emitter, spec
+        self._data, self._value, self._emitter, self._program, self.spec = None, value, emitter, None, spec
+        self._weak = False
         return self
 
     # -- what it is --------------------------------------------------------------------------------------------
@@ -211,46 +241,46 @@ class Tensor:
     # -- operators -----------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        return _functions().add(self, other)
+        return _weak_if(_functions().add(self, other), self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return _functions().add(other, self)
+        return _weak_if(_functions().add(other, self), self, other)
 
     def __sub__(self, other: Any) -> Tensor:
-        return _functions().subtract(self, other)
+        return _weak_if(_functions().subtract(self, other), self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _functions().subtract(other, self)
+        return _weak_if(_functions().subtract(other, self), self, other)
 
     def __mul__(self, other: Any) -> Tensor:
-        return _functions().multiply(self, other)
+        return _weak_if(_functions().multiply(self, other), self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _functions().multiply(other, self)
+        return _weak_if(_functions().multiply(other, self), self, other)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _functions().divide(self, other)
+        return _weak_if(_functions().divide(self, other), self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _functions().divide(other, self)
+        return _weak_if(_functions().divide(other, self), self, other)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return _functions().floor_divide(self, other)
+        return _weak_if(_functions().floor_divide(self, other), self, other)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return _functions().floor_divide(other, self)
+        return _weak_if(_functions().floor_divide(other, self), self, other)
 
     def __mod__(self, other: Any) -> Tensor:
-        return _functions().mod(self, other)
+        return _weak_if(_functions().mod(self, other), self, other)
 
     def __rmod__(self, other: Any) -> Tensor:
-        return _functions().mod(other, self)
+        return _weak_if(_functions().mod(other, self), self, other)
 
     def __pow__(self, other: Any) -> Tensor:
-        return _functions().power(self, other)
+        return _weak_if(_functions().power(self, other), self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return _functions().power(other, self)
+        return _weak_if(_functions().power(other, self), self, other)
 
     def __matmul__(self, other: Any) -> Tensor:
         return _functions().matmul(self, other)
@@ -289,13 +319,13 @@ class Tensor:
         return _functions().right_shift(other, self)
 
     def __neg__(self) -> Tensor:
-        return _functions().negative(self)
+        return _weak_if(_functions().negative(self), self)
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return _functions().abs(self)
+        return _weak_if(_functions().abs(self), self)
 
     def __invert__(self) -> Tensor:
         return _functions().bitwise_not(self)
@@ -325,8 +355,86 @@ class Tensor:
 
     @property
     def at(self) -> Any:
-        """``x.at[index].set(y)``, ``.add``, ``.max``, ``.min`` give ``x`` with the elements at an index updated."""
+        """``x.at[index].set(y)``, ``add``, ``mul``, ``div``, ``max``, ``min`` give ``x`` updated at an index."""
         return _functions().indexing.At(self)
+
+    # -- in place ------------------------------------------------------------------------------------------------
+
+    def _become(self, new: Tensor) -> Tensor:
+        """Gives this object the value of ``new``, converted to its dtype as PyTorch does."""
+        if new.shape != self.shape:
+            raise ShapeError(f"an in-place operation can't change {self.spec} to the shape {list(new.shape)}")
+        if _rank_of(new.dtype) > _rank_of(self.dtype):
+            raise DTypeError(f"the result of an in-place operation is {new.dtype.name}, which {self.spec} can't hold")
+        new = new.astype(self.dtype)
+        # What another tensor holds on a device may be donated with it.
+        self._data = new._data if new._data is None or isinstance(new._data, np.ndarray) else new.numpy().copy()
+        self._value, self._weak = new._value, False
+        return self
+
+    def _updated(self, function: str, *args: Any, **kwargs: Any) -> Tensor:
+        """Gives this object the value of a function of it."""
+        _check_updatable(self)
+        return self._become(getattr(_functions(), function)(self, *args, **kwargs))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """``value``, converted to the dtype and broadcast, takes the place of the elements at ``index``."""
+        _check_updatable(self)
+        self._become(self.at[index].set(value))
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Adds ``alpha * other`` in place; returns this tensor.
+
+        >>> x = Tensor([1.0, 2.0])
+        >>> y = x.add_(1).mul_(10)
+        >>> x.tolist(), y is x
+        ([20.0, 30.0], True)
+        """
+        return self._updated("add", other if _is_one(alpha) else _functions().multiply(alpha, other))
+
+    def sub_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Subtracts ``alpha * other`` in place; returns this tensor."""
+        return self._updated("subtract", other if _is_one(alpha) else _functions().multiply(alpha, other))
+
+    def mul_(self, other: Any) -> Tensor:
+        """Multiplies by ``other`` in place; returns this tensor."""
+        return self._updated("multiply", other)
+
+    def div_(self, other: Any) -> Tensor:
+        """Divides by ``other`` in place, which takes a floating-point tensor; returns this tensor."""
+        return self._updated("divide", other)
+
+    def pow_(self, exponent: Any) -> Tensor:
+        """Raises to a power in place; returns this tensor."""
+        return self._updated("power", exponent)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+        """Limits to the interval from ``min`` to ``max`` in place; returns this tensor."""
+        return self._updated("clip", min, max)
+
+    def copy_(self, src: Any) -> Tensor:
+        """Takes the values of ``src``, converted to the dtype and broadcast; returns this tensor."""
+        _check_updatable(self)
+        return self._become(_functions().broadcast_to(_functions().astype(src, self.dtype), self.shape))
+
+    def fill_(self, value: Any) -> Tensor:
+        """Takes ``value``, a scalar, everywhere; returns this tensor."""
+        if isinstance(value, Tensor) and value.shape:
+            raise ShapeError(f"fill_ takes a scalar, got {value.spec}")
+        return self.copy_(value)
+
+    def zero_(self) -> Tensor:
+        """Takes 0 everywhere; returns this tensor."""
+        return self.copy_(0)
+
+    def clone(self) -> Tensor:
+        """A tensor of its own with the same values, which in-place methods of this one do not change.
+
+        Inside a traced function it belongs to that function, and can be changed there.
+        """
+        from volta_mlir.trace import clone
+
+        return clone(self)
 
     # -- methods: the function of the same name, with self as its first argument -------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import TraceError
+from volta_mlir.errors import AliasError, TraceError
 from volta_mlir.frames import user_frames
 from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
 from volta_mlir.tensor import Tensor
@@ -125,6 +125,10 @@ class FunctionTrace(Emitter):
         self.captures: list[Tensor] = []
         self._captured: dict[int, Any] = {}
         self._constants: dict[int, Any] = {}
+        # Shared with the functions traced inside: concrete tensors that are constants of the program, and the tensors
+        # of NumPy arrays.
+        self.baked: dict[int, Tensor] = parent.baked if parent else {}
+        self.arrays: dict[tuple[int, str], tuple[np.ndarray, Tensor]] = parent.arrays if parent else {}
         # Assigned buffers, by their modules' identity and their names: the module, and where it is not one of the
         # trace's own, the value to put back.
         self._assigned: dict[tuple[int, str], tuple[Any, Tensor | None]] = {}
@@ -152,6 +156,7 @@ class FunctionTrace(Emitter):
         if not tensor.is_traced and tensor.nbytes <= MAX_CONSTANT_BYTES:
             if id(tensor) not in self._constants:
                 self._constants[id(tensor)] = (self.constant(tensor.numpy()), tensor)
+                self.baked[id(tensor)] = tensor
             return self._constants[id(tensor)][0]
         return self._capture(tensor)
 
@@ -174,6 +179,7 @@ class FunctionTrace(Emitter):
         if id(tensor) in self._constants:
             constant, _ = self._constants.pop(id(tensor))
             constant.replace_all_uses_with(argument)
+            del self.baked[id(tensor)]
 
     def note_buffer_write(self, module: Any, name: str, old: Any) -> None:
         """See :func:`record_buffer_write`."""
@@ -276,6 +282,45 @@ def zeros(spec: TensorSpec) -> Tensor:
     from volta_mlir.dialects.creation import FullOp
 
     return FullOp.apply(value=np.zeros((), spec.dtype), shape=spec.shape)
+
+
+def check_updatable(tensor: Tensor) -> None:
+    """Raises where giving a tensor a new value in place would not be seen where its old one is used."""
+    emitter = current()
+    if tensor._emitter is not emitter:
+        if emitter is None:
+            raise TraceError(f"{tensor!r} belongs to a trace that has ended, and can't be changed any more")
+        raise TraceError(
+            f"{tensor.spec} was made outside of the function that is being traced, and can't be changed in place here;"
+            " return the new value, or change a clone() of it"
+        )
+    if tensor._program is not None:
+        raise AliasError(
+            f"{tensor.spec} is a constant of the compiled function {tensor._program}, which would not see the change;"
+            " pass it to that function as an argument, or change a clone() of it"
+        )
+
+
+def clone(tensor: Tensor) -> Tensor:
+    """A tensor object of the current trace, or a concrete one of its own, with the same value."""
+    emitter = current()
+    if emitter is None:
+        return Tensor._concrete(_concrete_array(tensor).copy(), tensor.spec)
+    return emitter.wrap(emitter.lift(tensor))
+
+
+def tensor_of(array: np.ndarray, dtype: np.dtype | None) -> Tensor:
+    """A NumPy array as a Tensor; a traced function that uses the same array again gets the same Tensor."""
+    emitter = current()
+    if not isinstance(emitter, FunctionTrace):
+        return Tensor(array, dtype)
+    key = id(array), str(dtype)
+    known = emitter.arrays.get(key)
+    tensor = Tensor(array, dtype)
+    if known and known[1].numpy().tobytes() == tensor.numpy().tobytes():  # an array may have changed in between
+        return known[1]
+    emitter.arrays[key] = array, tensor  # the array too, so that its id stays its own
+    return tensor
 
 
 @contextmanager

@@ -107,6 +107,16 @@ func.func @scatter_set(%x: tensor<9x8xi1>, %indices: tensor<6xi64>, %updates: te
 
 // -----
 
+// CHECK-LABEL: func.func @scatter_mul
+// CHECK: "iree_linalg_ext.scatter"
+// CHECK: arith.mulf
+func.func @scatter_mul(%x: tensor<9xf32>, %indices: tensor<6xi32>, %updates: tensor<6xf32>) -> tensor<9xf32> {
+  %0 = "volta.scatter_mul"(%x, %indices, %updates) {axis = 0 : i64, batch_axes = array<i64>} : (tensor<9xf32>, tensor<6xi32>, tensor<6xf32>) -> tensor<9xf32>
+  return %0 : tensor<9xf32>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @scatter_max_and_min
 // CHECK: "iree_linalg_ext.scatter"
 // CHECK: arith.maxui

@@ -130,6 +130,7 @@ SAMPLES = {
     "gather": [_gather(name) for name in _PLACES],
     "scatter_add": _scatters(NUMBERS),
     "scatter_set": _scatters(DTYPES),
+    "scatter_mul": _scatters(NUMBERS, _SOME_PLACES),
     "scatter_max": _scatters(NUMBERS, _SOME_PLACES),
     "scatter_min": _scatters(NUMBERS, _SOME_PLACES),
 }

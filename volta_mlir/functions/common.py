@@ -11,10 +11,13 @@ from volta_mlir.dialects import creation, elementwise, movement
 from volta_mlir.dtypes import as_dtype, is_float, result_type
 from volta_mlir.errors import ShapeError
 from volta_mlir.tensor import Tensor
+from volta_mlir.trace import tensor_of
 
 
 def as_tensor(x: Any, dtype: np.dtype | None = None) -> Tensor:
     """``x`` as a Tensor of ``dtype`` (default: its own)."""
+    if isinstance(x, np.ndarray):
+        return tensor_of(x, dtype)
     if not isinstance(x, Tensor):
         return Tensor(x, dtype)
     return x if dtype is None or x.dtype == dtype else astype(x, dtype)

@@ -16,11 +16,11 @@ import numpy as np
 
 from volta_mlir.dialects import indexing as ops
 from volta_mlir.dialects.movement import dilated
-from volta_mlir.dtypes import DEFAULT_FLOAT, bool_, int32, int64, is_integer
+from volta_mlir.dtypes import DEFAULT_FLOAT, bool_, int32, int64, is_float, is_integer
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.functions import elementwise
 from volta_mlir.functions.common import as_tensor, astype, axes_tuple, broadcast_shapes, broadcast_to
-from volta_mlir.functions.creation import arange, iota, ones, zeros_like
+from volta_mlir.functions.creation import arange, iota, ones, ones_like, zeros_like
 from volta_mlir.functions.movement import (
     expand_dims,
     flip,
@@ -383,6 +383,24 @@ class AtIndex:
         """
         return self._update(value, ops.ScatterAddOp, operator.add)
 
+    def mul(self, value: Any) -> Tensor:
+        """``x`` with ``value`` multiplied into it at the index.
+
+        >>> Tensor([1, 2, 3]).at[Tensor([0, 2, 2])].mul(10).tolist()
+        [10, 2, 300]
+        """
+        return self._update(value, ops.ScatterMulOp, operator.mul)
+
+    def div(self, value: Any) -> Tensor:
+        """``x``, which must be floating-point, divided by ``value`` at the index: by the product of several.
+
+        >>> Tensor([1.0, 2.0, 3.0]).at[1:].div(2).tolist()
+        [1.0, 1.0, 1.5]
+        """
+        if not is_float(self.tensor.dtype):
+            raise DTypeError(f"at[...].div gives floating-point numbers, the tensor is {self.tensor.spec}")
+        return self.tensor / AtIndex(ones_like(self.tensor), self.index).mul(value)
+
     def max(self, value: Any) -> Tensor:
         """``x`` with the maximum of it and ``value`` at the index.
 
@@ -398,6 +416,9 @@ class AtIndex:
         [0, 2, 0]
         """
         return self._update(value, ops.ScatterMinOp, elementwise.minimum)
+
+    #: JAX's names.
+    multiply, divide = mul, div
 
     def _update(self, value: Any, scatter: Any, combine: Any) -> Tensor:
         x, parsed = self.tensor, _parse(self.tensor, self.index)
