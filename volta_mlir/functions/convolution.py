@@ -20,7 +20,7 @@ from volta_mlir.functions.common import as_tensor, promote, promote_float
 from volta_mlir.functions.movement import pad_interior
 from volta_mlir.tensor import Tensor
 
-__all__ = ["avg_pool", "conv", "conv_transpose", "max_pool"]
+__all__ = ["argmax_pool", "avg_pool", "conv", "conv_transpose", "max_pool", "sum_pool"]
 
 Extents = int | Sequence[int]
 #: One number for all spatial axes; for each axis a number or a pair (before, after); "same" or "valid".
@@ -207,6 +207,50 @@ def max_pool(
     x = as_tensor(x)
     layout = _layout(x, layout, "max_pool")
     return window_ops.WindowMaxOp.apply(x, **_windows(x, window, strides, padding, dilation, layout))
+
+
+def argmax_pool(
+    x: Any,
+    window: Extents,
+    strides: Extents | None = None,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    layout: str | None = None,
+) -> Tensor:
+    """The index (int32) in each window of what :func:`max_pool` gives; it counts in row-major order of the window.
+
+    It is that of the first maximum, or of the last NaN where there are any, and -1 in a window of padding alone.
+
+    Args:
+        x, window, strides, padding, dilation, layout: as in :func:`max_pool`.
+
+    >>> argmax_pool(Tensor([[[1.0, 3.0, 2.0, 4.0]]]), 2).tolist()
+    [[[1, 1]]]
+    """
+    x = as_tensor(x)
+    layout = _layout(x, layout, "argmax_pool")
+    return window_ops.WindowArgmaxOp.apply(x, **_windows(x, window, strides, padding, dilation, layout))
+
+
+def sum_pool(
+    x: Any,
+    window: Extents,
+    strides: Extents | None = None,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    layout: str | None = None,
+) -> Tensor:
+    """The sum of each window over the spatial axes; half precision accumulates in float32.
+
+    Args:
+        x, window, strides, padding, dilation, layout: as in :func:`max_pool`.
+
+    >>> sum_pool(Tensor([[[1.0, 3.0, 2.0, 4.0]]]), 2).tolist()
+    [[[4.0, 6.0]]]
+    """
+    x = as_tensor(x)
+    layout = _layout(x, layout, "sum_pool")
+    return window_ops.WindowSumOp.apply(x, **_windows(x, window, strides, padding, dilation, layout))
 
 
 def avg_pool(
