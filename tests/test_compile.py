@@ -400,7 +400,7 @@ def test_a_crash_of_the_compiler_is_an_error(directory, capfd, caplog):
         compile_module(lambda kept: CRASH, reproducers=directory)
     reproducer_of(error)
     assert capfd.readouterr() == ("", "")
-    assert caplog.text.count("does not compile for cpu:host") == 3
+    assert caplog.text.count("does not compile for cpu:host") == len(iree_compiler._ATTEMPTS["cpu"])
     assert compile_module(lambda kept: ADD + " ", reproducers=directory).vmfb  # the next program is not affected
 
 
@@ -526,10 +526,10 @@ def test_the_worker_answers_requests(tmp_path):
         f"flags = {flags!r}\n"
         "ask = lambda text, kept={}, **o: iree_worker.handle(iree_worker.Request(text, flags, kept, **o))\n"
         f"add = {ADD!r}\n"
-        "assert isinstance(ask(add), bytes)\n"
+        "assert ask(add).plans['f'].dispatches == 1\n"
         "assert b'stream.async' in ask(add, schedule_only=True)\n"
         "donated = add.replace('8xf32>)', '8xf32> {iree.abi.output = 0 : index})', 1)\n"
-        "assert isinstance(ask(donated, {'f': {0: 0}}), bytes)\n"
+        "assert ask(donated, {'f': {0: 0}}).plans['f'].results == 0\n"
         "assert ask('nonsense').stage == 'parse'\n"
         "flags = ('--nope',)\nassert ask(add).stage == 'flags'\n"
     )

@@ -398,6 +398,7 @@ class Compiled:
     Attributes:
         vmfb: the artifact's bytes.
         report: what the compiler decided: level, donations that became copies and why.
+        plan: what a call takes: the bytes of results and intermediate results, and how many kernels run.
 
     Example:
         >>> import volta_mlir as volta
@@ -427,6 +428,7 @@ class Compiled:
             cache.put(key, artifact.to_bytes())
         self.vmfb = artifact.vmfb
         self.report = artifact.report
+        self.plan = artifact.report.plans[lowered.name]
         self._warn_of_lost_donations(artifact)
 
     @functools.cached_property

@@ -24,14 +24,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from volta_mlir import stream
 from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
-from volta_mlir.iree_worker import SOURCE_NAME, Answer, Refusal, Request
+from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request
+from volta_mlir.plan import Plan
 
 log = logging.getLogger("volta.compile")
 
@@ -68,9 +69,6 @@ _OPTIMIZED = ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=t
 _ATTEMPTS = {
     "cpu": (
         (*_OPTIMIZED, "--iree-opt-data-tiling"),
-        # Smaller tiles: a product with a long epilogue, such as an optimizer's update, needs too large vectors or too
-        # much stack with IREE's own.
-        (*_OPTIMIZED, "--iree-opt-data-tiling", "--iree-llvmcpu-matmul-tile-bytes=32768"),
         _OPTIMIZED,
         ("--iree-opt-level=O0",),
     ),
@@ -155,12 +153,14 @@ class Report:
         flags: the ``iree-compile`` flags that worked.
         fallback: whether these are not the ones tried first.
         dropped: donations that are not in place, with the reason.
+        plans: what a call of each function takes.
         cached: whether the result came from the disk cache.
     """
 
     flags: tuple[str, ...]
     fallback: bool = False
     dropped: tuple[DroppedDonation, ...] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict)
     cached: bool = False
 
 
@@ -181,6 +181,7 @@ class Compiled:
                 [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
                 for d in self.report.dropped
             ],
+            "plans": {function: asdict(plan) for function, plan in self.report.plans.items()},
         }
         return json.dumps(header).encode() + b"\n" + self.vmfb
 
@@ -195,7 +196,8 @@ class Compiled:
                 DroppedDonation(function, argument, result, stream.Hazard(function, argument, *names))
                 for function, argument, result, *names in header["dropped"]
             )
-            report = Report(tuple(header["flags"]), header["fallback"], dropped, cached=True)
+            plans = {function: Plan(**plan) for function, plan in header["plans"].items()}
+            report = Report(tuple(header["flags"]), header["fallback"], dropped, plans, cached=True)
             return cls(vmfb, donations, report)
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"not a compiled module: {error}") from error
@@ -284,7 +286,9 @@ def _compile_somehow(
                     result = kept[hazard.function].pop(hazard.argument)
                     dropped.append(DroppedDonation(hazard.function, hazard.argument, result, hazard))
                 source = emit(kept)
-            return Compiled(answer, kept, Report(flags, first_error is not None, tuple(dropped)))
+            assert isinstance(answer, Binary)
+            report = Report(flags, first_error is not None, tuple(dropped), answer.plans)
+            return Compiled(answer.vmfb, kept, report)
         except _Refused as refused:
             if first_error is None:
                 reproducer.record(source, flags, refused)
@@ -347,7 +351,7 @@ class _Worker:
         with self._lock:
             self._start()
 
-    def ask(self, request: Request) -> bytes | list[stream.Hazard]:
+    def ask(self, request: Request) -> Binary | bytes | list[stream.Hazard]:
         """Compiles one program. Raises _Refused where IREE refuses it or crashes."""
         with self._lock:
             process = self._start()

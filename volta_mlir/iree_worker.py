@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from volta_mlir import stream
+from volta_mlir.plan import Plan, read_plans
 
 SOURCE_NAME = "module.mlir"
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
@@ -43,8 +44,16 @@ class Refusal:
     diagnostics: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Binary:
+    """A compiled module, and what its functions take."""
+
+    vmfb: bytes
+    plans: dict[str, Plan]
+
+
 # The compiled module or the schedule's text; or donations that must be dropped first; or a refusal.
-Answer = bytes | list[stream.Hazard] | Refusal
+Answer = Binary | bytes | list[stream.Hazard] | Refusal
 
 
 def handle(request: Request) -> Answer:
@@ -52,18 +61,17 @@ def handle(request: Request) -> Answer:
     diagnostics: list[str] = []
     try:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
+            invocation.run("flow")
             if request.schedule_only:
-                invocation.run_to("flow")
                 return str(invocation.scheduled()).encode()
-            if not any(request.kept.values()):
-                invocation.run_to("end")
-                return invocation.vmfb()
-            invocation.run_to("flow")
-            hazards = stream.find_hazards(invocation.scheduled(), request.kept)
-            if hazards:
-                return hazards
-            invocation.resume("flow")
-            return invocation.vmfb()
+            if any(request.kept.values()):
+                hazards = stream.find_hazards(invocation.scheduled(), request.kept)
+                if hazards:
+                    return hazards
+            invocation.run("stream", after="flow")
+            plans = read_plans(invocation.module())
+            invocation.run("end", after="stream")
+            return Binary(invocation.vmfb(), plans)
     except _Refused as refused:
         return Refusal(str(refused), tuple(diagnostics))
 
@@ -106,26 +114,27 @@ class _Invocation:
         self._invocation.close()
         self._session.close()
 
-    def run_to(self, phase: str) -> None:
-        """Runs from the current phase up to and including ``phase``."""
+    def run(self, phase: str, after: str | None = None) -> None:
+        """Compiles up to and including ``phase``, from the start or from what ``after`` left."""
+        if after is not None:
+            self._call("SetCompileFromPhase", after)
         self._call("SetCompileToPhase", phase)
         if not self._invocation.execute():
             raise _Refused(f"compiling to {phase}")
 
-    def resume(self, phase: str) -> None:
-        """Runs from after ``phase`` to the end."""
-        self._call("SetCompileFromPhase", phase)
-        self.run_to("end")
+    def module(self) -> Any:
+        """The program as it is now, for reading."""
+        _ = self._session.context  # the bindings must own the context before a module is exported
+        module = self._invocation.export_module()
+        self._invocation.import_module(module)
+        return module
 
     def scheduled(self) -> Any:
         """The program as IREE will schedule it (``stream.async`` level), made from a copy of the ``flow`` level.
 
         A copy, because these pipelines followed by the later ones are not quite IREE's full pipeline.
         """
-        _ = self._session.context  # the bindings must own the context before a module is exported
-        module = self._invocation.export_module()
-        copy = module.clone()
-        self._invocation.import_module(module)
+        copy = self.module().clone()
         invocation = self._new_invocation()
         invocation.import_module(copy)
         for pipeline in ("iree-stream-tensor-transformation-pipeline", "iree-stream-async-transformation-pipeline"):

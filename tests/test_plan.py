@@ -1,0 +1,85 @@
+"""What a compiled function takes, as IREE's allocations say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import volta_mlir as volta
+from volta_mlir import plan
+from volta_mlir.iree_compiler import compile_module
+
+SQUARE = 64 * 64 * 4
+
+
+def chain(a, b):
+    first = volta.tanh(a @ b)
+    second = volta.tanh(first @ b)
+    return second, second @ first
+
+
+def plan_of(function, *specs, **options):
+    return volta.jit(function, **options).lower(*specs).compile().plan
+
+
+def test_results_and_transients_are_counted() -> None:
+    spec = volta.spec((64, 64))
+    found = plan_of(chain, spec, spec)
+    assert found.results == 2 * SQUARE
+    assert SQUARE <= found.transients <= 8 * SQUARE
+    assert found.kernels <= found.dispatches
+
+
+def test_a_donated_argument_takes_a_result() -> None:
+    spec = volta.spec((64, 64))
+    plain, donated = plan_of(chain, spec, spec), plan_of(chain, spec, spec, donate="a")
+    assert donated.results == plain.results - SQUARE
+
+
+def test_an_elementwise_function_is_one_kernel_without_transients() -> None:
+    found = plan_of(lambda x: volta.tanh(x * 2 + 1), volta.spec((1000,)))
+    assert found == plan.Plan(4000, 0, dispatches=1, kernels=1, transfers=0)
+
+
+def test_equal_kernels_are_counted_once() -> None:
+    def twice(x, y):
+        return x.sum(1), y.sum(1)
+
+    found = plan_of(twice, volta.spec((64, 64)), volta.spec((64, 64)))
+    assert (found.dispatches, found.kernels) == (2, 1)
+
+
+def test_buffers_that_are_not_needed_together_share_memory() -> None:
+    def deep(x, w):
+        for _ in range(12):
+            x = volta.tanh(x @ w)
+        return x
+
+    found = plan_of(deep, volta.spec((64, 64)), volta.spec((64, 64)))
+    assert found.transients < 6 * SQUARE
+
+
+def test_the_plan_survives_the_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("VOLTA_CACHE_DIR", str(tmp_path))
+    function = volta.jit(lambda x: x - 1)
+    first, second = (function.lower(np.zeros(3, np.float32)).compile() for _ in range(2))
+    assert second.report.cached
+    assert second.plan == first.plan
+
+
+def test_every_public_function_has_a_plan() -> None:
+    text = """
+      func.func @a(%x: tensor<4xf32>) -> tensor<4xf32> { return %x : tensor<4xf32> }
+      func.func @b(%x: tensor<8xf32>) -> tensor<8xf32> {
+        %y = math.exp %x : tensor<8xf32>
+        return %y : tensor<8xf32> }"""
+    plans = compile_module(lambda donations: text).report.plans
+    assert {name: (p.results, p.dispatches) for name, p in plans.items()} == {"a": (0, 0), "b": (32, 1)}
+
+
+def test_unknown_sizes_are_refused() -> None:
+    class Value:
+        owner = None
+
+    with pytest.raises(ValueError, match="not a constant"):
+        plan._constant(Value())
