@@ -31,7 +31,7 @@ from typing import Any
 from volta_mlir import stream
 from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
-from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request
+from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request, Restart
 from volta_mlir.plan import Plan
 
 log = logging.getLogger("volta.compile")
@@ -69,6 +69,9 @@ _OPTIMIZED = ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=t
 _ATTEMPTS = {
     "cpu": (
         (*_OPTIMIZED, "--iree-opt-data-tiling"),
+        # Smaller tiles: a product with a long epilogue, such as an optimizer's update, needs too large vectors or too
+        # much stack with IREE's own.
+        (*_OPTIMIZED, "--iree-opt-data-tiling", "--iree-llvmcpu-matmul-tile-bytes=32768"),
         _OPTIMIZED,
         ("--iree-opt-level=O0",),
     ),
@@ -344,6 +347,7 @@ class _Worker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._flags: tuple[str, ...] = ()
         self._owner = 0
         self._stderr: Any = None
 
@@ -354,21 +358,29 @@ class _Worker:
     def ask(self, request: Request) -> Binary | bytes | list[stream.Hazard]:
         """Compiles one program. Raises _Refused where IREE refuses it or crashes."""
         with self._lock:
-            process = self._start()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                pickle.dump(request, process.stdin)
-                process.stdin.flush()
-                answer: Answer = pickle.load(process.stdout)
-            except (EOFError, OSError, pickle.UnpicklingError):
-                raise _Refused(self._crash()) from None
-            except BaseException:  # interrupted: the answer would be taken for the next request's
+            answer = self._exchange(request)
+            if isinstance(answer, Restart):
                 self._kill()
-                raise
+                self._flags = answer.flags
+                answer = self._exchange(request)
         if isinstance(answer, Refusal):
             raise _Refused(answer)
+        assert not isinstance(answer, Restart)
         return answer
+
+    def _exchange(self, request: Request) -> Answer:
+        process = self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump(request, process.stdin)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return self._crash()
+        except BaseException:  # interrupted: the answer would be taken for the next request's
+            self._kill()
+            raise
 
     def close(self) -> None:
         """Ends the process, which leaves by itself once its input ends."""
@@ -387,7 +399,7 @@ class _Worker:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by _kill
         self._owner = os.getpid()  # a forked child must not write into its parent's pipe
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from volta_mlir.iree_worker import main; main()"],
+            [sys.executable, "-P", "-c", "from volta_mlir.iree_worker import main; main()", *self._flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -402,6 +414,9 @@ class _Worker:
         self._stderr.seek(0)
         output = self._stderr.read().decode(errors="replace").strip()
         self._kill()
+        flags, self._flags = self._flags, ()
+        if flags and "Unknown command line argument" in output:
+            return Refusal("flags", (output,))
         if status < 0:
             return Refusal("crash", (f"the compiler crashed ({signal.Signals(-status).name})\n{output}",))
         last = output.splitlines()[-1] if output else "no message"

@@ -52,8 +52,18 @@ class Binary:
     plans: dict[str, Plan]
 
 
-# The compiled module or the schedule's text; or donations that must be dropped first; or a refusal.
-Answer = Binary | bytes | list[stream.Hazard] | Refusal
+@dataclass(frozen=True)
+class Restart:
+    """The request needs a process that was started with exactly these flags, which no session takes."""
+
+    flags: tuple[str, ...]
+
+
+# The compiled module or the schedule's text; or donations that must be dropped first; or why there is no answer.
+Answer = Binary | bytes | list[stream.Hazard] | Restart | Refusal
+
+# The flags that this process was started with.
+_process_flags: tuple[str, ...] = ()
 
 
 def handle(request: Request) -> Answer:
@@ -72,12 +82,22 @@ def handle(request: Request) -> Answer:
             plans = read_plans(invocation.module())
             invocation.run("end", after="stream")
             return Binary(invocation.vmfb(), plans)
+    except _NeedsProcess as needed:
+        return Restart(needed.flags)
     except _Refused as refused:
         return Refusal(str(refused), tuple(diagnostics))
 
 
 class _Refused(Exception):
     """Names the stage that failed."""
+
+
+class _NeedsProcess(Exception):
+    """Some flags are no session's but a process's."""
+
+    def __init__(self, flags: tuple[str, ...]) -> None:
+        super().__init__(flags)
+        self.flags = flags
 
 
 class _Invocation:
@@ -88,11 +108,10 @@ class _Invocation:
 
         self._api = api
         self._session = api.Session()
-        try:
-            self._session.set_flags(*flags)
-        except ValueError as error:
-            diagnostics.append(str(error))
-            raise _Refused("flags") from None
+        refused = tuple(flag for flag in flags if not self._set_flag(flag))
+        if refused != _process_flags:
+            self._session.close()
+            raise _NeedsProcess(refused)
         # The handler of the Python bindings is called without the interpreter lock, so the C API's is used.
         self._callback = _DiagnosticCallback(
             lambda severity, message, length, _: (
@@ -106,6 +125,13 @@ class _Invocation:
         if not self._invocation.parse_source(self._source):
             self.__exit__()
             raise _Refused("parse")
+
+    def _set_flag(self, flag: str) -> bool:
+        try:
+            self._session.set_flags(flag)
+        except ValueError:
+            return False
+        return True
 
     def __enter__(self) -> _Invocation:
         return self
@@ -176,6 +202,12 @@ def main() -> None:
     """Entry point of the worker process."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the compiler prints must not get between the answers
-    import iree.compiler.api  # noqa: F401  loads the library while the first program is still being traced
+    # Loads the library while the first program is still being traced.
+    from iree.compiler.api import ctypes_dl
 
+    global _process_flags
+    _process_flags = tuple(sys.argv[1:])
+    if _process_flags:
+        # What no session takes is set once for the process. It ends here where a flag is unknown.
+        ctypes_dl._initializeGlobalCL("iree-compile", *_process_flags)
     serve(sys.stdin.buffer, answers)
