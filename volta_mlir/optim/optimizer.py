@@ -1,44 +1,32 @@
-"""What optimizers share: trees of parameters, state by name, the learning rate."""
+"""What optimizers are: pure functions of parameters, gradients and state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from volta_mlir import tree as trees
-from volta_mlir.calls import as_argument, is_tensor_like
-from volta_mlir.dtypes import float32, is_float, result_type
-from volta_mlir.errors import ShapeError
-from volta_mlir.functions import astype, zeros
-from volta_mlir.modules import leaf_identities, trainable_mask
+from volta_mlir.functions import astype, broadcast_to, full, reshape
+from volta_mlir.functions.common import as_tensor
+from volta_mlir.optim.parameters import for_parameter, replaced, trainable, wide, with_gradients
 from volta_mlir.tensor import Tensor
 
 State = dict[str, Any]
+#: What an optimizer keeps of one parameter, by PyTorch's names.
+Slots = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """Base of the optimizers: pure functions from parameters, gradients and state to new ones.
+class Optimizer(ABC):
+    """Base of the optimizers: frozen dataclasses, which are constants of the program, with two pure functions.
 
-    An optimizer is a constant of the program. Its state is a dict of tensors, ``{"step": …, slot: {name: …}}`` with the
-    parameters' dotted names, so it can be donated, saved, and read. Arithmetic and state are in float32 or wider; the
-    parameters keep their dtypes.
-
-    Args:
-        lr: the learning rate: a number, a scalar tensor, or a schedule: a function of the number of updates made so
-            far (an int32 scalar tensor) that returns one.
-
-    A subclass names its :attr:`slots` and defines :meth:`scalars` and :meth:`step`.
+    The state is a tree of dicts and tensors whose structure, shapes and dtypes never change, so that it can be
+    donated, saved, and read.
     """
 
-    lr: float | Tensor | Callable[[Tensor], Any]
-
-    #: The tensors that are kept for each parameter.
-    slots: ClassVar[tuple[str, ...]] = ()
-
+    @abstractmethod
     def init(self, params: Any) -> State:
         """The state before the first update.
 
@@ -51,16 +39,8 @@ class Optimizer:
         >>> state["step"].item(), state["exp_avg"]["weight"].shape
         (0, (2, 3))
         """
-        leaves = trees.leaves(params)
-        mask = [use and _is_float(p) for p, use in zip(leaves, trainable_mask(params), strict=True)]
-        names = _names(params, mask)
-        return {
-            "step": Tensor(0),
-            **{
-                slot: {name: zeros(p.shape, _wide(p.dtype)) for name, p in names.values()} for slot in self.used_slots()
-            },
-        }
 
+    @abstractmethod
     def update(self, params: Any, grads: Any, state: State) -> tuple[Any, State]:
         """The parameters after one step, and the state for the next.
 
@@ -81,65 +61,131 @@ class Optimizer:
         >>> w.tolist(), state["step"].item()
         ([0.0, 1.0], 1)
         """
-        leaves, treedef = trees.flatten(params)
-        gradients = trees.leaves(grads)
-        if len(gradients) != len(leaves):
-            raise ShapeError(f"there are {len(gradients)} gradients for {len(leaves)} leaves of the parameters")
-        identities = leaf_identities(params)
-        by_identity = {i: g for i, g in zip(identities, gradients, strict=True) if g is not None}
-        names = _names(params, [i in by_identity for i in identities])
-        slots = {slot: dict(state[slot]) for slot in self.used_slots()}
-        scalars: dict[np.dtype, Any] = {}
-        updated: dict[Hashable, Tensor] = {}
-        for key, (name, p) in names.items():
-            g, wide = as_argument(by_identity[key]), _wide(p.dtype)
-            if g.shape != p.shape:
-                raise ShapeError(f"the gradient of {name or 'the parameter'} has shape {g.shape}, expected {p.shape}")
-            for slot in slots:
-                if name not in slots[slot]:
-                    raise ShapeError(f"there is no state for parameter {name!r}; make it anew with init(params)")
-            if wide not in scalars:
-                scalars[wide] = self.scalars(state["step"], wide)
-            new, kept = self.step(astype(p, wide), astype(g, wide), tuple(slots[s][name] for s in slots), scalars[wide])
-            updated[key] = astype(new, p.dtype)
-            for slot, value in zip(slots, kept, strict=True):
+
+
+class PerParameter(Optimizer):
+    """An optimizer that updates every parameter on its own, by the rule that :meth:`rule` names.
+
+    Its state is ``{"step": the number of updates so far, slot: {dotted name: tensor}}``. Arithmetic and state are in
+    float32 or wider; the parameters keep their dtypes.
+    """
+
+    @abstractmethod
+    def rule(self, name: str, p: Tensor) -> Rule | None:
+        """What updates a parameter; None for one that stays as it is."""
+
+    def init(self, params: Any) -> State:
+        slots: dict[str, Slots] = {}
+        for name, p in trainable(params).values():
+            rule, dtype = self.rule(name, p), wide(p.dtype)
+            for slot, (shape, value) in rule.slots(p.shape).items() if rule else ():
+                slots.setdefault(slot, {})[name] = _filled(shape, value, dtype)
+        return {"step": Tensor(0), **slots}
+
+    def update(self, params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        step = state["step"]
+        slots = {slot: dict(values) for slot, values in state.items() if slot != "step"}
+        scalars: dict[tuple[int, np.dtype], Any] = {}  # the same for all parameters of a rule and a dtype
+        updated = {}
+        for identity, name, p, g in with_gradients(params, grads):
+            rule, dtype = self.rule(name, p), wide(p.dtype)
+            if rule is None:
+                continue
+            key = id(rule), dtype
+            if key not in scalars:
+                scalars[key] = rule.scalars(step, dtype)
+            g = astype(-g if rule.maximize else g, dtype)
+            kept = {slot: for_parameter(slots.get(slot, {}), name) for slot in rule.slots(p.shape)}
+            new, kept = rule.step(astype(p, dtype), g, kept, scalars[key])
+            updated[identity] = astype(new, p.dtype)
+            for slot, value in kept.items():
                 slots[slot][name] = value
-        params = trees.unflatten(treedef, [updated.get(i, p) for i, p in zip(identities, leaves, strict=True)])
-        return params, {"step": state["step"] + 1, **slots}
+        return replaced(params, updated), {"step": step + 1, **slots}
 
-    def used_slots(self) -> tuple[str, ...]:
-        """Those of :attr:`slots` that the settings need."""
-        return self.slots
 
+@dataclass(frozen=True)
+class Rule(PerParameter):
+    """An optimizer with one rule for all parameters: the hyperparameters and the formula.
+
+    Args:
+        lr: the learning rate: a number, a scalar tensor, or a schedule: a function of the number of updates made so
+            far (an int32 scalar tensor) that returns one.
+        maximize: whether to follow the gradient instead of its negative.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+
+    A subclass defines :meth:`slots`, :meth:`scalars` and :meth:`step`.
+    """
+
+    lr: float | Tensor | Callable[[Tensor], Any]
+    maximize: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if callable(self.lr):
+            return
+        lr = as_tensor(self.lr)
+        if lr.size != 1:
+            raise ValueError(f"Tensor lr must be 1-element, got shape {lr.shape}")
+        require(lr.is_traced or lr.item() >= 0, "learning rate", self.lr)
+
+    def rule(self, name: str, p: Tensor) -> Rule:
+        return self
+
+    @abstractmethod
+    def slots(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """The shape and the first value of each tensor that is kept for a parameter of a shape."""
+
+    @abstractmethod
     def scalars(self, step: Tensor, dtype: np.dtype) -> Any:
         """What one update needs for all parameters of a dtype, given the number of updates before it."""
-        raise NotImplementedError
 
-    def step(self, p: Tensor, g: Tensor, slots: tuple[Tensor, ...], scalars: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    @abstractmethod
+    def step(self, p: Tensor, g: Tensor, slots: Slots, scalars: Any) -> tuple[Tensor, Slots]:
         """The new value of one parameter and of its slots."""
-        raise NotImplementedError
 
     def learning_rate(self, step: Tensor, dtype: np.dtype) -> Any:
         """The learning rate of the update after ``step`` others."""
         lr = self.lr(step) if callable(self.lr) else self.lr
-        return lr if isinstance(lr, float | int) else astype(lr, dtype)
+        return lr if isinstance(lr, float | int) else reshape(astype(lr, dtype), ())
 
 
-def _names(params: Any, chosen: list[bool]) -> dict[Hashable, tuple[str, Tensor]]:
-    """(dotted name, tensor) of each distinct leaf that is chosen in at least one place, by the leaf's identity."""
-    names: dict[Hashable, tuple[str, Tensor]] = {}
-    leaves = zip(trees.accessors(params), trees.leaves(params), leaf_identities(params), chosen, strict=True)
-    for accessor, leaf, identity, use in leaves:
-        if use and identity not in names:
-            names[identity] = trees.path_name(accessor), as_argument(leaf)
-    if len({name for name, _ in names.values()}) != len(names):
-        raise ShapeError("two parameters have the same dotted name; rename a key that has a dot")
-    return names
+def decayed(p: Tensor, g: Tensor, weight_decay: float, lr: Any = None, decoupled: bool = False) -> tuple[Any, Any]:
+    """The parameter and its gradient after weight decay.
+
+    Args:
+        p: the parameter.
+        g: its gradient.
+        weight_decay: times the parameter, is added to the gradient.
+        lr: the learning rate, for decoupled decay.
+        decoupled: whether ``weight_decay`` times ``lr`` and the parameter is subtracted from the parameter instead
+            (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019).
+    """
+    if not weight_decay:
+        return p, g
+    return (p * (1 - lr * weight_decay), g) if decoupled else (p, g + weight_decay * p)
 
 
-def _is_float(leaf: Any) -> bool:
-    return is_tensor_like(leaf) and is_float(as_argument(leaf).dtype)
+def require(condition: bool, what: str, value: Any, expected: str = "0 or more") -> None:
+    """Raises ValueError unless the condition holds, in PyTorch's words."""
+    if not condition:
+        raise ValueError(f"Invalid {what}: {value}; expected {expected}")
 
 
-def _wide(dtype: np.dtype) -> np.dtype:
-    return result_type(dtype, float32)
+def require_not_negative(rule: Rule, *names: str) -> None:
+    """Raises ValueError for a negative hyperparameter, and for NaN."""
+    for name in names:
+        value = getattr(rule, name)
+        require(value >= 0, "epsilon value" if name == "eps" else f"{name} value", value)
+
+
+def require_betas(betas: tuple[float, float]) -> None:
+    """Raises ValueError for a beta outside [0, 1)."""
+    for index, beta in enumerate(betas):
+        require(0 <= beta < 1, f"beta parameter at index {index}", beta, "at least 0 and below 1")
+
+
+def _filled(shape: tuple[int, ...], value: Any, dtype: np.dtype) -> Tensor:
+    if isinstance(value, Tensor) and value.is_traced:
+        return broadcast_to(astype(value, dtype), shape)
+    return full(shape, value, dtype)
