@@ -22,8 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from volta_mlir.dtypes import float32, float64
-from volta_mlir.functions import astype, cos, floor, full_like, maximum, minimum, where
+from volta_mlir.functions import astype, cos, exp, floor, full_like, maximum, minimum, where
 from volta_mlir.tensor import Tensor
 
 #: What an optimizer takes for a learning rate: a function of a Python int or an int32 tensor.
@@ -91,7 +93,7 @@ class StepLR(FactorSchedule):
         _require_positive(step_size=self.step_size)
 
     def scale(self, t: Tensor) -> Tensor:
-        return self.gamma ** floor(t / self.step_size)
+        return _power(self.gamma, floor(t / self.step_size))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class MultiStepLR(FactorSchedule):
         count = full_like(t, 0)
         for milestone in self.milestones:
             count = count + where(t >= milestone, 1, 0)
-        return self.gamma**count
+        return _power(self.gamma, count)
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class ExponentialLR(FactorSchedule):
     gamma: float
 
     def scale(self, t: Tensor) -> Tensor:
-        return self.gamma**t
+        return _power(self.gamma, t)
 
 
 @dataclass(frozen=True)
@@ -306,12 +308,11 @@ class CosineAnnealingWarmRestarts(Schedule):
         if self.T_mult == 1:
             return _cosine(self.lr, self.eta_min, t % self.T_0 / self.T_0)
         # The periods start at T_0 (1 + T_mult + T_mult² + …); a logarithm would miss some by rounding.
-        start, period, began, length = self.T_0, self.T_0 * self.T_mult, full_like(t, 0), full_like(t, self.T_0)
+        start, began = self.T_0, full_like(t, 0)
         while start < _STEPS:
-            is_later = t >= start
-            began, length = where(is_later, start, began), where(is_later, period, length)
-            start, period = start + period, period * self.T_mult
-        return _cosine(self.lr, self.eta_min, (t - began) / length)
+            began = where(t >= start, start, began)
+            start = self.T_0 + self.T_mult * start
+        return _cosine(self.lr, self.eta_min, (t - began) / (self.T_0 + (self.T_mult - 1) * began))
 
 
 @dataclass(frozen=True)
@@ -489,7 +490,7 @@ class CyclicLR(Schedule):
         if self.scale_fn is not None:
             return self.scale_fn(cycle if self.scale_mode == "cycle" else t)
         if self.mode == "exp_range":
-            return self.gamma**t
+            return _power(self.gamma, t)
         return 0.5 ** (cycle - 1) if self.mode == "triangular2" else 1.0
 
 
@@ -669,8 +670,15 @@ class ReduceLROnPlateau:
 _STEPS = 2**31
 
 
+def _power(base: float, exponent: Tensor) -> Tensor:
+    # What is lost when the base is rounded to the exponent's dtype would be as many times as large as the exponent.
+    rounded = np.asarray(base, exponent.dtype).item()
+    power = rounded**exponent
+    return power if rounded == base else power * exp(exponent * math.log(base / rounded))
+
+
 def _between(start: float, end: float, fraction: Tensor) -> Tensor:
-    return start + (end - start) * fraction
+    return start * (1 - fraction) + end * fraction
 
 
 def _cosine(start: float, end: float, fraction: Tensor) -> Tensor:
