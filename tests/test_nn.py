@@ -703,6 +703,6 @@ def test_losses_refuse_what_does_not_fit():
 def test_flatten():
     x = np.zeros((2, 3, 4, 5))
     for arguments in ((), (1,), (0, 1), (2, 2), (-2, -1)):
-        assert functional.flatten(x, *arguments).shape == tuple(torch.flatten(torch.tensor(x), *arguments).shape)
-    with pytest.raises(ShapeError, match="axes 2 to 1"):
-        functional.flatten(x, 2, 1)
+        assert nn.Flatten(*arguments)(x).shape == torch.nn.Flatten(*arguments)(torch.tensor(x)).shape
+    with pytest.raises(ShapeError, match=r"axis 2 of .* comes after axis 1"):
+        nn.Flatten(2, 1)(x)

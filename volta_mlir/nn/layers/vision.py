@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import volta_mlir as volta
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions.common import as_tensor
-from volta_mlir.nn import functional
 from volta_mlir.nn.layers.common import shown
 from volta_mlir.nn.module import Module
 from volta_mlir.tensor import Tensor
@@ -43,7 +43,7 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, input: Any) -> Tensor:
-        return functional.flatten(input, self.start_dim, self.end_dim)
+        return volta.flatten(input, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return shown(self, "start_dim", "end_dim")

@@ -1,0 +1,187 @@
+"""Rearranging, padding, resizing and sampling against PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import volta_mlir as volta
+from tests import pytorch
+from tests.pytorch import Call, call
+from volta_mlir import DTypeError, ShapeError
+from volta_mlir.nn import functional as F
+
+SHUFFLES = ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+PADS = ("constant", "reflect", "replicate", "replicate_negative", "circular")
+MODES = ("nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area")
+DTYPES = (torch.float16, torch.bfloat16, torch.float64)
+
+
+def theirs(name: str) -> Any:
+    return getattr(torch.nn.functional, name)
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.tensor(np.random.default_rng(seed).normal(size=shape)).to(dtype)
+
+
+# -- rearranging ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHUFFLES)
+def test_shuffle(name: str) -> None:
+    calls = pytorch.sample_calls(f"nn.functional.{name}")
+    calls += [
+        call("odd", draw(2, 18, 6, 9) if name != "channel_shuffle" else draw(2, 18, 5), 3),
+        call("half", draw(1, 4, 2, 2, dtype=torch.float16), 2),
+    ]
+    if name != "pixel_unshuffle":  # of nothing PyTorch makes a wrong shape, also as a gradient
+        calls.append(Call("empty", (draw(0, 4, 2, 2), 2)))
+    pytorch.check_eager(getattr(F, name), theirs(name), calls)
+
+
+# -- padding -------------------------------------------------------------------------------------------------------
+
+
+def pads(mode: str) -> list[Call]:
+    """What the samples leave out: all that there is, and less than nothing."""
+    x = draw(2, 3, 4, 5)
+    if mode == "constant":
+        return [
+            call("negative", x, (-1, 2, 1, -2), value=1.5),
+            call("none", x, ()),
+            call("all axes", x, (1, 0, 0, 1, 1, 1, 0, 2)),
+            call("integers", torch.tensor([[1, 2]]), (1, 1), value=7),
+            call("half", draw(2, 3, dtype=torch.bfloat16), (1, 0)),
+        ]
+    most = {"reflect": 4, "circular": 5}.get(mode, 9)
+    return [
+        call("most", x, (most, most, 3, 2), mode),
+        call("negative", x, (-1, 1, 1, -2), mode),
+        call("more than is left", x[0], (-3, 2 if mode == "circular" else 4), mode),
+        call("one side", draw(3, 5), (0, 2), mode),
+        call("half", draw(2, 3, 4, dtype=torch.float16), (1, 0), mode),
+        call("volume", draw(1, 2, 3, 3, 3), (1, 2, 2, 1, 0, 1), mode),
+    ]
+
+
+@pytest.mark.parametrize("variant", PADS)
+def test_pad(variant: str) -> None:
+    calls = [*pytorch.sample_calls("nn.functional.pad", variant=variant), *pads(variant.partition("_")[0])]
+    pytorch.check_eager(F.pad, theirs("pad"), calls)
+
+
+# -- resizing ------------------------------------------------------------------------------------------------------
+
+
+def resizes(mode: str, dtype: torch.dtype = torch.float32) -> list[Call]:
+    """What the samples leave out: odd ratios, given factors, one element, very large and very small results."""
+    rank = {"linear": 1, "trilinear": 3}.get(mode, 2)
+    x = draw(2, 3, *(7, 6, 5)[:rank], dtype=dtype)
+    cornered = mode in ("linear", "bilinear", "bicubic", "trilinear")
+    calls = [
+        call("odd", x, (11, 4, 13)[:rank], None, mode),
+        call("factor", x, None, (1.7, 0.6, 2.3)[:rank], mode),
+        call("recomputed", x, None, 1.7, mode, None, True),
+        call("integral", x, None, 3.0, mode),
+        call("one", x, 1, None, mode),
+        call("from one", draw(1, 2, *(1,) * rank, dtype=dtype), 5, None, mode),
+        call("same", x, x.shape[2:], None, mode),
+        call("half", x, None, 0.5, mode),
+        call("empty", x[:0], 3, None, mode),
+    ]
+    if cornered:
+        calls += [
+            call("corners", x, (11, 4, 13)[:rank], None, mode, True),
+            call("corners of one", x, 1, None, mode, True),
+            call("corners by factor", x, None, 1.7, mode, True),
+        ]
+    if mode in ("bilinear", "bicubic"):
+        calls += [
+            call("antialias", x, (3, 2), None, mode, antialias=True),
+            call("antialias by factor", x, None, (0.4, 1.6), mode, antialias=True),
+            call("antialias of corners", x, (3, 9), None, mode, True, antialias=True),
+        ]
+    return calls
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_interpolate(mode: str) -> None:
+    calls = [*pytorch.sample_calls("nn.functional.interpolate", variant=mode), *resizes(mode)]
+    pytorch.check_eager(F.interpolate, theirs("interpolate"), calls, operations=256)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_interpolate_dtypes(mode: str) -> None:
+    calls = [case for dtype in DTYPES for case in resizes(mode, dtype)[:2]]
+    pytorch.check_eager(F.interpolate, theirs("interpolate"), calls, operations=256)
+
+
+def test_nearest_takes_any_dtype() -> None:
+    x = torch.arange(12, dtype=torch.uint8).reshape(1, 1, 3, 4)
+    pytorch.check_eager(F.interpolate, theirs("interpolate"), [call("uint8", x, (5, 7)), call("twice", x, None, 2)])
+
+
+def test_nearest_of_all_sizes() -> None:
+    """Rounding decides where an element is between two others."""
+    calls = [
+        call(f"{extent} to {size} {mode}", torch.arange(extent)[None, None].to(torch.float32), size, None, mode)
+        for extent, size in np.random.default_rng(0).integers(1, 200, (60, 2)).tolist()
+        for mode in ("nearest", "nearest-exact")
+    ]
+    for case in calls:
+        expected = theirs("interpolate")(*case.args).detach().numpy()
+        np.testing.assert_array_equal(F.interpolate(case.args[0].detach().numpy(), *case.args[1:]).numpy(), expected)
+
+
+# -- all of them ---------------------------------------------------------------------------------------------------
+
+
+def test_compiled() -> None:
+    pairs: list[Any] = [(getattr(F, n), theirs(n), call(n, draw(1, 4, 4, 6), 2)) for n in SHUFFLES]
+    pairs += [(F.pad, theirs("pad"), pads(mode)[1]) for mode in ("constant", "reflect", "replicate", "circular")]
+    pairs += [(F.interpolate, theirs("interpolate"), resizes(mode)[0]) for mode in MODES[:5:2]]
+    pairs += [(F.interpolate, theirs("interpolate"), resizes("bilinear")[0])]
+    pairs += [(F.interpolate, theirs("interpolate"), resizes("nearest")[3])]
+    pytorch.check_compiled(pairs, operations=256)
+
+
+ONES = volta.ones
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: F.pixel_shuffle(ONES((3, 2, 2)), 2), ShapeError, "divisible by the square of upscale_factor 2"),
+        (lambda: F.pixel_unshuffle(ONES((3, 2, 3)), 2), ShapeError, "height and width divisible by downscale_factor 2"),
+        (lambda: F.channel_shuffle(ONES((1, 3, 2)), 2), ShapeError, "whose channels 2 groups divide"),
+        (lambda: F.pad(ONES(3), (1, 2, 3)), ShapeError, "two numbers for each of at most 1 axes"),
+        (lambda: F.pad(ONES(3), (1, -5)), ShapeError, "removes more elements than"),
+        (lambda: F.pad(ONES((1, 3)), (3, 0), "reflect"), ShapeError, "'reflect' has fewer elements to offer"),
+        (lambda: F.pad(ONES((1, 3)), (4, 0), "circular"), ShapeError, "'circular' has fewer elements to offer"),
+        (lambda: F.pad(ONES(3), (1, 0), "reflect"), ShapeError, "pads the last 1, 2 or 3 axes"),
+        (lambda: F.pad(ONES((1, 3)), (1, 0), "edge"), ValueError, "expected the mode constant, reflect"),
+        (lambda: F.pad(ONES((1, 3)), (1, 0), "reflect", 1.0), ValueError, "'reflect' doesn't take in a value argument"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), 2, mode="cubic"), ValueError, "expected one of the modes nearest"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), 2, mode="bilinear"), ShapeError, "takes an input of rank 4"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), 2, align_corners=True), ValueError, "align_corners can only be set"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), 2, antialias=True), ValueError, "antialias is for the modes"),
+        (lambda: F.interpolate(ONES((1, 1, 3))), ValueError, "expected either size or scale_factor"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), 2, 2.0), ValueError, "and not both"),
+        (
+            lambda: F.interpolate(ONES((1, 1, 3)), 2, recompute_scale_factor=True),
+            ValueError,
+            "recompute_scale_factor is not meaningful with an explicit size",
+        ),
+        (lambda: F.interpolate(ONES((1, 1, 3)), (2, 2)), ShapeError, "expected size to be an int or 1 of them"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), None, (2, 2)), ShapeError, "expected a scale_factor or 1 of them"),
+        (lambda: F.interpolate(ONES((1, 1, 3)), None, 0.1), ShapeError, "input and output should have elements"),
+        (lambda: F.interpolate(ONES((1, 1, 3), "int32"), 2, mode="linear"), DTypeError, "floating-point numbers"),
+    ],
+)
+def test_bad_arguments(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
