@@ -9,7 +9,7 @@ import numpy as np
 
 from volta_mlir.dtypes import float32, int32, int64, is_float, is_integer, result_type, uint32
 from volta_mlir.errors import DTypeError, ShapeError
-from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.common import as_tensor, broadcast, promote
 from volta_mlir.tensor import Tensor
 
 
@@ -25,6 +25,16 @@ def compute_dtype(*operands: Any) -> np.dtype:
     """The common dtype of the operands that are not None, float32 instead of half precision."""
     dtype = result_type(*(x for x in operands if x is not None))
     return float32 if dtype.itemsize < 4 else dtype
+
+
+def float_pair(what: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor, np.dtype]:
+    """Two tensors broadcast to one shape, of the dtype to compute in, and the dtype of the result."""
+    x1, x2 = promote(as_tensor(x1), as_tensor(x2))
+    if not is_float(x1.dtype):
+        raise DTypeError(f"{what}: expected floating-point numbers, got {x1.spec} and {x2.spec}")
+    dtype = compute_dtype(x1)
+    wide1, wide2 = broadcast(as_tensor(x1, dtype), as_tensor(x2, dtype))
+    return wide1, wide2, x1.dtype
 
 
 def optional(x: Any, dtype: np.dtype) -> Tensor | None:

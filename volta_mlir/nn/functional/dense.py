@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 import volta_mlir as volta
-from volta_mlir.dtypes import INDEX, is_float
-from volta_mlir.errors import DTypeError, ShapeError, TraceError
-from volta_mlir.functions.common import as_tensor, broadcast, broadcast_shapes, promote
-from volta_mlir.nn.functional.arguments import compute_dtype, float_tensor, index_tensor, one_axis
+from volta_mlir.dtypes import INDEX
+from volta_mlir.errors import ShapeError, TraceError
+from volta_mlir.functions.common import as_tensor, broadcast_shapes
+from volta_mlir.nn.functional.arguments import compute_dtype, float_pair, float_tensor, index_tensor, one_axis
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -323,10 +323,9 @@ def _root(x: Tensor, exponent: float) -> Tensor:
     return volta.where(regular, power, volta.where(x == 0, at_zero, at_infinity))
 
 
-def _at_least(x: Tensor, low: float) -> Tensor:
+def at_least(x: Tensor, low: float) -> Tensor:
     """``maximum(x, low)``, with the derivative of ``x``."""
-    fixed = volta.stop_gradient(x)
-    return volta.clip(fixed, low) + (x - fixed)
+    return volta.where(x < low, low + (x - volta.stop_gradient(x)), x)
 
 
 def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
@@ -371,21 +370,11 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     >>> cosine_similarity(Tensor([[3.0, 4.0]]), Tensor([[5.0, 0.0]])).tolist()
     [0.6000000238418579]
     """
-    x1, x2, dtype = _pair("cosine_similarity", x1, x2)
+    x1, x2, dtype = float_pair("cosine_similarity", x1, x2)
     axis = one_axis("cosine_similarity", x1, dim)
     shape = x1.shape or (1,)
-    units = [x / _at_least(_norm(x, 2, axis, keepdims=True), eps) for x in (x1.reshape(shape), x2.reshape(shape))]
+    units = [x / at_least(_norm(x, 2, axis, keepdims=True), eps) for x in (x1.reshape(shape), x2.reshape(shape))]
     return as_tensor((units[0] * units[1]).sum(axis), dtype)
-
-
-def _pair(what: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor, np.dtype]:
-    """Two tensors broadcast to one shape, of the dtype to compute in, and the dtype of the result."""
-    x1, x2 = promote(as_tensor(x1), as_tensor(x2))
-    if not is_float(x1.dtype):
-        raise DTypeError(f"{what}: expected floating-point numbers, got {x1.spec} and {x2.spec}")
-    dtype = compute_dtype(x1)
-    wide1, wide2 = broadcast(as_tensor(x1, dtype), as_tensor(x2, dtype))
-    return wide1, wide2, x1.dtype
 
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
@@ -404,7 +393,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     >>> pairwise_distance(Tensor([0.0, 0.0]), Tensor([3.0, 4.0]), eps=0.0).tolist()
     5.0
     """
-    x1, x2, dtype = _pair("pairwise_distance", x1, x2)
+    x1, x2, dtype = float_pair("pairwise_distance", x1, x2)
     if not x1.ndim:
         raise ShapeError("pairwise_distance takes tensors of rank 1 or more")
     return as_tensor(_norm(x1 - x2 + eps, p, x1.ndim - 1, keepdim), dtype)
