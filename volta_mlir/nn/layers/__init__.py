@@ -3,6 +3,7 @@
 from volta_mlir.nn.layers import (
     activation,
     containers,
+    convolution,
     dense,
     normalization,
     recurrent,
@@ -11,12 +12,13 @@ from volta_mlir.nn.layers import (
 )
 from volta_mlir.nn.layers.activation import *
 from volta_mlir.nn.layers.containers import *
+from volta_mlir.nn.layers.convolution import *
 from volta_mlir.nn.layers.dense import *
 from volta_mlir.nn.layers.normalization import *
 from volta_mlir.nn.layers.recurrent import *
 from volta_mlir.nn.layers.regularization import *
 from volta_mlir.nn.layers.vision import *
 
-_MODULES = (activation, containers, dense, normalization, recurrent, regularization, vision)
+_MODULES = (activation, containers, convolution, dense, normalization, recurrent, regularization, vision)
 
 __all__ = [name for module in _MODULES for name in module.__all__]
