@@ -80,19 +80,29 @@ def pytorch_tensor(tensor: Any) -> torch.Tensor:
 
 
 def repr_without_inplace(module: torch.nn.Module) -> str:
-    """PyTorch's text, without the argument that Volta leaves out."""
-    return repr(module).replace(", inplace=False", "").replace("inplace=False", "")
+    """PyTorch's text, without the argument that Volta leaves out, and the name that quantization needs."""
+    text = repr(module)
+    for left_out in (", inplace=False", "inplace=False", "NonDynamicallyQuantizable"):
+        text = text.replace(left_out, "")
+    return text
+
+
+def _argument(value: Any) -> Any:
+    """A constructor's argument for Volta: tensors are converted, PyTorch's functions become those of the same name."""
+    if callable(value) and hasattr(nn.functional, getattr(value, "__name__", "")):
+        return getattr(nn.functional, value.__name__)
+    return pytorch.to_volta(value)
 
 
 def build(name: str, *args: Any, **kwargs: Any) -> tuple[nn.Module, torch.nn.Module]:
     """The module of a name in both libraries, built from the same arguments, with the same state.
 
-    Tensors among the arguments are converted.
+    Tensors and functions among the arguments are converted.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = getattr(torch.nn, name)(*args, **kwargs)
-        our_args, our_kwargs = tree.map(pytorch.to_volta, (args, kwargs))
+        our_args, our_kwargs = tree.map(_argument, (args, kwargs))
         our_kwargs.pop("inplace", None)
         ours = getattr(nn, name)(*our_args, **our_kwargs)
     shared_state(ours, theirs)

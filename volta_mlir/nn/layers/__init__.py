@@ -6,8 +6,10 @@ from volta_mlir.nn.layers import (
     convolution,
     dense,
     normalization,
+    positional,
     recurrent,
     regularization,
+    transformer,
     vision,
 )
 from volta_mlir.nn.layers.activation import *
@@ -15,10 +17,23 @@ from volta_mlir.nn.layers.containers import *
 from volta_mlir.nn.layers.convolution import *
 from volta_mlir.nn.layers.dense import *
 from volta_mlir.nn.layers.normalization import *
+from volta_mlir.nn.layers.positional import *
 from volta_mlir.nn.layers.recurrent import *
 from volta_mlir.nn.layers.regularization import *
+from volta_mlir.nn.layers.transformer import *
 from volta_mlir.nn.layers.vision import *
 
-_MODULES = (activation, containers, convolution, dense, normalization, recurrent, regularization, vision)
+_MODULES = (
+    activation,
+    containers,
+    convolution,
+    dense,
+    normalization,
+    positional,
+    recurrent,
+    regularization,
+    transformer,
+    vision,
+)
 
 __all__ = [name for module in _MODULES for name in module.__all__]
