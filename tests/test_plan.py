@@ -8,6 +8,7 @@ import pytest
 import volta_mlir as volta
 from volta_mlir import plan
 from volta_mlir.iree_compiler import compile_module
+from volta_mlir.mlir import context, ir
 
 SQUARE = 64 * 64 * 4
 
@@ -77,9 +78,22 @@ def test_every_public_function_has_a_plan() -> None:
     assert {name: (p.results, p.dispatches) for name, p in plans.items()} == {"a": (0, 0), "b": (32, 1)}
 
 
-def test_unknown_sizes_are_refused() -> None:
-    class Value:
-        owner = None
-
+def test_the_largest_size_that_branches_pass_to_a_block_counts() -> None:
+    text = """
+    func.func @f(%again: i1) -> index {
+      %small = arith.constant 12 : index
+      %large = arith.constant 64 : index
+      cf.cond_br %again, ^loop(%again, %small : i1, index), ^end(%small : index)
+    ^loop(%more: i1, %size: index):
+      cf.cond_br %more, ^loop(%more, %size : i1, index), ^between(%size, %large : index, index)
+    ^between(%one: index, %other: index):
+      cf.br ^end(%other : index)
+    ^end(%last: index):
+      return %last : index
+    }"""
+    with context():
+        module = ir.Module.parse(text)
+    _, loop, between, end = module.body.operations[0].regions[0].blocks
+    assert [plan._constant(a) for a in (loop.arguments[1], *between.arguments, *end.arguments)] == [12, 12, 64, 64]
     with pytest.raises(ValueError, match="not a constant"):
-        plan._constant(Value())
+        plan._constant(loop.arguments[0])

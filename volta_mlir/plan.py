@@ -82,8 +82,35 @@ def _walk(op: Any) -> Iterator[Any]:
 
 
 def _constant(value: Any) -> int:
-    """The number that an SSA value is."""
-    op = value.owner
-    if getattr(op, "name", None) != "arith.constant":
-        raise ValueError(f"the size {value} is not a constant")
-    return int(op.attributes["value"].value)
+    """The number that an SSA value is; the largest one where branches pass different ones to a block."""
+    numbers, pending, seen = [], [value], set()
+    while pending:
+        one = pending.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        passed = _passed(one)
+        if passed:
+            pending += passed
+        elif getattr(one.owner, "name", None) == "arith.constant":
+            numbers.append(int(one.owner.attributes["value"].value))
+        else:
+            raise ValueError(f"the size {value} is not a constant")
+    return max(numbers)
+
+
+def _passed(value: Any) -> list[Any]:
+    """What branches pass to a block's argument; nothing for any other value."""
+    block = value.owner
+    passed = []
+    for predecessor in getattr(block, "predecessors", ()):
+        *_, branch = predecessor.operations
+        first = {"cf.br": 0, "cf.cond_br": 1}.get(branch.operation.name)
+        if first is None:
+            return []
+        for number, successor in enumerate(branch.operation.successors):
+            if successor == block:
+                passed.append(branch.operation.operands[first + value.arg_number])
+            if number == 0 and first == 1:
+                first += branch.operation.attributes["operandSegmentSizes"][1]
+    return passed
