@@ -1,7 +1,8 @@
 """volta-simplify: algebraic rules, applied until nothing changes.
 
-Every rule keeps IEEE results to the bit (``x + 0.0`` stays, since it turns -0.0 into 0.0) and never computes more than
-before. A rule takes an op and returns the tensor that replaces its result, or None where it does not apply.
+Every rule keeps IEEE results to the bit (``x + 0.0`` stays, since it turns -0.0 into 0.0; but mathematical functions
+of constants become what their references say, which may be rounded otherwise) and never computes more than before. A
+rule takes an op and returns the tensor that replaces its result, or None where it does not apply.
 """
 
 from collections.abc import Callable
@@ -118,8 +119,8 @@ def fold_splats(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 
 def fold_constants(op: Any, emitter: trace.Emitter) -> Tensor | None:
-    """An op on small constants is a constant."""
-    if isinstance(op, creation.Creation) or len(op.operation.results) != 1 or not op.operation.operands:
+    """An op on small constants is a constant; what stands behind a barrier is not known to be one."""
+    if not op.pure or isinstance(op, creation.Creation) or len(op.operation.results) != 1:
         return None
     result = spec_of(op.operation.results[0].type)
     if result.size > MAX_FOLDED_ELEMENTS:

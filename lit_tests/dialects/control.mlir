@@ -1,6 +1,6 @@
 // A barrier survives the passes, and IREE gets one of its own.
 
-// RUN: volta-opt %s --cse --canonicalize | filecheck %s
+// RUN: volta-opt %s --cse --canonicalize --volta-simplify | filecheck %s
 // RUN: volta-opt %s --cse --convert-volta-to-linalg | filecheck %s --check-prefix=LOWERED
 
 // CHECK: %[[A:.*]] = "volta.optimization_barrier"(%[[X:.*]])
@@ -14,4 +14,14 @@ func.func @twice(%x: tensor<3xf32>) -> (tensor<3xf32>, tensor<3xf32>) {
   %0 = "volta.optimization_barrier"(%x) : (tensor<3xf32>) -> tensor<3xf32>
   %1 = "volta.optimization_barrier"(%x) : (tensor<3xf32>) -> tensor<3xf32>
   return %0, %1 : tensor<3xf32>, tensor<3xf32>
+}
+
+// CHECK-LABEL: func.func @constant
+// CHECK: %[[C:.*]] = "volta.full"
+// CHECK: %[[D:.*]] = "volta.optimization_barrier"(%[[C]])
+// CHECK: return %[[D]]
+func.func @constant() -> tensor<3xf32> {
+  %0 = "volta.full"() {value = dense<1.0> : tensor<f32>, shape = array<i64: 3>} : () -> tensor<3xf32>
+  %1 = "volta.optimization_barrier"(%0) : (tensor<3xf32>) -> tensor<3xf32>
+  return %1 : tensor<3xf32>
 }
