@@ -74,10 +74,11 @@ def _encode_array(array: np.ndarray) -> Any:
 
 
 def _decode_array(attr: Any) -> np.ndarray:
+    """The elements; a splat's take the memory of one, however many they are."""
     spec = spec_of(attr.type)
     if spec.dtype == bfloat16:
         return np.broadcast_to(_decode_bfloat16(attr), spec.size).reshape(spec.shape)
-    return np.array(attr, dtype=spec.dtype).reshape(spec.shape)
+    return (np.asarray if attr.is_splat else np.array)(attr, dtype=spec.dtype).reshape(spec.shape)
 
 
 def _decode_bfloat16(attr: Any) -> np.ndarray:
@@ -90,17 +91,11 @@ def _decode_bfloat16(attr: Any) -> np.ndarray:
     return np.array(bits, np.uint16).view(bfloat16)
 
 
-def _parse_bfloat16(text: str, spec: TensorSpec) -> np.ndarray:
-    """The elements of ``dense<[1.0, 0x7F80]> : …``, of a splat ``dense<1.0>``, or of the bytes ``dense<"0x803F…">``."""
-    elements = text[text.index("<") + 1 : text.rindex("> :")]
-    if elements.startswith('"'):
-        return np.frombuffer(bytes.fromhex(elements[3:-1]), spec.dtype).reshape(spec.shape)
-    bits = [
-        np.uint16(int(token, 16)) if token.startswith("0x") else np.array(float(token), spec.dtype).view(np.uint16)
-        for token in elements.replace("[", " ").replace("]", " ").replace(",", " ").split()
-    ]
-    values = np.array(bits, np.uint16).view(spec.dtype)
-    return np.broadcast_to(values, spec.shape) if len(values) == 1 else values.reshape(spec.shape)
+def _decode_dtype(attr: Any) -> np.dtype:
+    dtype = dtype_of(attr.value)
+    if dtype is None:
+        raise DTypeError(f"{attr.value} is no dtype of Volta's")
+    return dtype
 
 
 # Python type of an attribute -> (to MLIR, from MLIR).
@@ -111,12 +106,12 @@ _CODECS: dict[Any, tuple[Any, Any]] = {
     ),
     float: (lambda v: ir.FloatAttr.get_f64(float(v), context=context()), lambda a: ir.FloatAttr(a).value),
     bool: (lambda v: ir.BoolAttr.get(bool(v), context=context()), lambda a: ir.BoolAttr(a).value),
-    str: (lambda v: ir.StringAttr.get(v, context=context()), lambda a: ir.StringAttr(a).value),
+    str: (lambda v: ir.StringAttr.get(v, context=context()), lambda a: ir.StringAttr(a).value_bytes.decode()),
     tuple[int, ...]: (
         lambda v: ir.DenseI64ArrayAttr.get([int(i) for i in v], context=context()),
         lambda a: tuple(ir.DenseI64ArrayAttr(a)),
     ),
-    np.dtype: (lambda v: ir.TypeAttr.get(element_type(v), context=context()), lambda a: dtype_of(ir.TypeAttr(a).value)),
+    np.dtype: (lambda v: ir.TypeAttr.get(element_type(v), context=context()), lambda a: _decode_dtype(ir.TypeAttr(a))),
     np.ndarray: (_encode_array, lambda a: _decode_array(ir.DenseElementsAttr(a))),
 }
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from volta_mlir.dialects.base import Op, Result, normalize_axis, require
 from volta_mlir.dtypes import TensorSpec
+from volta_mlir.mlir import ir
 
 
 class Creation(Op):
@@ -45,7 +46,10 @@ class ConstantOp(Creation, name="constant"):
     @classmethod
     def lower(cls, b, op):
         value = op.value
-        return b.dense(signless(value), TensorSpec(value.shape, value.dtype))
+        spec = TensorSpec(value.shape, value.dtype)
+        if ir.DenseElementsAttr(op.operation.attributes["value"]).is_splat and spec.size:
+            return b.splat(value.flat[0], spec)
+        return b.dense(signless(value), spec)
 
 
 class FullOp(Creation, name="full"):

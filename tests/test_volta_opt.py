@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from volta_mlir.dialects import OPS
 from volta_mlir.errors import ShapeError
 from volta_mlir.mlir import context, ir
 from volta_mlir.passes import PASSES, Pass
@@ -194,6 +195,14 @@ class TestErrors:
         self, file: str, test_pass: type[Pass], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(capsys, file, "--volta-test-fail=how=reported") == (1, "", f"{file}:2:8: error: looks wrong\n")
+
+    def test_internal_ones_of_a_verifier_are_one_line(
+        self, file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(OPS["neg"], "check_signature", lambda op: 1 / 0)
+        status, out, err = run(capsys, file, "--cse")
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith("volta-opt: error: internal error while reading the file: ZeroDivisionError(")
 
     def test_internal_ones_are_one_line(
         self, file: str, test_pass: type[Pass], capsys: pytest.CaptureFixture[str]

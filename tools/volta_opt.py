@@ -214,8 +214,9 @@ def _process(
         except Exception as error:
             if arguments.debug:
                 raise
-            message = f"internal error {' '.join(error.__notes__)}: {error!r}; --debug shows the traceback"
-            diagnostics.append(Diagnostic("error", None, message))
+            # The pass manager notes which pass was running.
+            when = " ".join(["internal error", *getattr(error, "__notes__", ["while reading the file"])])
+            diagnostics.append(Diagnostic("error", None, f"{when}: {error!r}; --debug shows the traceback"))
         finally:
             ctx.allow_unregistered_dialects = False
     return None, diagnostics

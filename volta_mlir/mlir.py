@@ -125,8 +125,8 @@ def dtype_of(element: Any) -> np.dtype | None:
 
 @lru_cache(maxsize=4096)
 def spec_of(type_: Any) -> TensorSpec:
-    """The spec of a statically shaped ``tensor<…>`` type; raises TypeError for any other type."""
-    if isinstance(type_, ir.RankedTensorType) and type_.has_static_shape:
+    """The spec of a statically shaped ``tensor<…>`` type without encoding; raises TypeError for any other type."""
+    if isinstance(type_, ir.RankedTensorType) and type_.has_static_shape and type_.encoding is None:
         dtype = dtype_of(type_.element_type)
         if dtype is not None:
             return TensorSpec(tuple(type_.shape), dtype)

@@ -50,3 +50,31 @@ func.func @axis_out_of_range() -> tensor<2xi32> {
   %0 = "volta.iota"() {shape = array<i64: 2>, axis = 1 : i64, dtype = i32} : () -> tensor<2xi32>
   return %0 : tensor<2xi32>
 }
+
+// -----
+
+// A splat takes no more memory than its element.
+
+// CHECK-LABEL: func.func @large
+// LINALG-LABEL: func.func @large
+// LINALG: arith.constant dense<3.000000e+00> : tensor<1000000000000xbf16>
+func.func @large() -> tensor<1000000000000xbf16> {
+  %0 = "volta.constant"() {value = dense<3.0> : tensor<1000000000000xbf16>} : () -> tensor<1000000000000xbf16>
+  return %0 : tensor<1000000000000xbf16>
+}
+
+// -----
+
+func.func @no_dtype() {
+  // expected-error @below {{'volta.iota' f8E4M3FN is no dtype of Volta's}}
+  %0 = "volta.iota"() {shape = array<i64: 2>, axis = 0 : i64, dtype = f8E4M3FN} : () -> tensor<2xf32>
+  return
+}
+
+// -----
+
+func.func @encoded(%x: tensor<2xf32, 1 : i64>) -> tensor<2xf32, 1 : i64> {
+  // expected-error @below {{'volta.neg' expected a statically shaped tensor of a Volta dtype, got tensor<2xf32, 1 : i64>}}
+  %0 = "volta.neg"(%x) : (tensor<2xf32, 1 : i64>) -> tensor<2xf32, 1 : i64>
+  return %0 : tensor<2xf32, 1 : i64>
+}
