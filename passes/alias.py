@@ -47,8 +47,9 @@ def _alias_function(function: Any) -> None:
 
 def _same_name(argument: dict[str, Any], result: dict[str, Any]) -> bool:
     """Whether both are the same leaf of their trees: the paths agree after the first component."""
-    names = [a["volta.name"].value.partition(".")[2] for a in (argument, result) if "volta.name" in a]
-    return len(names) == 2 and names[0] == names[1]
+    names = [a.get("volta.name") for a in (argument, result)]
+    paths = [name.value.partition(".")[2] for name in names if isinstance(name, ir.StringAttr)]
+    return len(paths) == 2 and paths[0] == paths[1]
 
 
 def _attributes(function: Any, kind: str, count: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, function_named, ir, spec_of
 from volta_mlir.passes.derived import (
     DERIVATIONS,
+    attribute_of,
     build_function,
     call,
     callee_of,
@@ -47,18 +48,15 @@ class Autodiff(Pass, name="volta-autodiff"):
         for function in current_functions(module):
             kind = kind_of(function)
             if kind in ("volta.jvp", "volta.vjp"):
-                name, wrt = function.sym_name.value, function.attributes.get("volta.wrt")
+                name, wrt = function.sym_name.value, attribute_of(function, "volta.wrt", ir.DenseI64ArrayAttr)
                 defined = define(module, function)
                 if self.split and kind == "volta.vjp":
-                    split(defined, name, len(defined.type.results) - len(ir.DenseI64ArrayAttr(wrt)))
+                    split(defined, name, len(defined.type.results) - len(wrt))
 
 
 def _differentiated(declaration: Any, source: Any) -> list[int]:
     """The argument numbers of ``volta.wrt``, checked."""
-    if "volta.wrt" not in declaration.attributes:
-        where = source_location(declaration.location)
-        raise CompileError("a derived function needs volta.wrt, the argument numbers", location=where)
-    wrt = list(ir.DenseI64ArrayAttr(declaration.attributes["volta.wrt"]))
+    wrt = list(attribute_of(declaration, "volta.wrt", ir.DenseI64ArrayAttr))
     for i in wrt:
         if not 0 <= i < len(source.arguments) or not is_float(spec_of(source.arguments[i].type).dtype):
             raise CompileError(

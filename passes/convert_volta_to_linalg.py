@@ -7,7 +7,7 @@ from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, signless_tensor_type, spec_of
-from volta_mlir.passes.derived import callee_of, control_of, expand, functions
+from volta_mlir.passes.derived import callee_of, control_of, expand, functions, require_one_block
 from volta_mlir.passes.manager import Pass, source_location
 
 
@@ -16,6 +16,10 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
     """Lower every volta op to linalg, tensor, arith and math on signless types; no volta op is left."""
 
     def run(self, module: Any) -> None:
+        for op in module.body.operations:
+            if isinstance(op, Op) or op.operation.name == "builtin.module":
+                where = source_location(op.location)
+                raise CompileError(f"'{op.operation.name}' can't be lowered outside of a function", location=where)
         declarations = []
         for function in functions(module):
             if control_of(function):
@@ -26,8 +30,14 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
             declaration.erase()
 
 
-def _signless(type_: Any) -> Any:
-    return signless_tensor_type(spec_of(type_)) if isinstance(type_, ir.RankedTensorType) else type_
+def _signless(type_: Any, user: Any) -> Any:
+    """The type below volta of a value of ``user``."""
+    if not isinstance(type_, ir.RankedTensorType):
+        return type_
+    try:
+        return signless_tensor_type(spec_of(type_))
+    except TypeError as error:
+        raise CompileError(str(error), location=source_location(user.location)) from None
 
 
 def _convert_function(function: Any) -> None:
@@ -36,30 +46,40 @@ def _convert_function(function: Any) -> None:
             f"@{function.sym_name.value} has no body; derived functions are defined by volta-autodiff and volta-vmap",
             location=source_location(function.location),
         )
-    for op in list(function.entry_block.operations):
-        if isinstance(op, Composite):
-            expand(op)
     # The lowerings read signedness off the old function's types, so a new function is built beside it.
-    old_type = function.type
-    new_type = ir.FunctionType.get([_signless(t) for t in old_type.inputs], [_signless(t) for t in old_type.results])
+    inputs, results = (
+        [_signless(t, function) for t in types] for types in (function.type.inputs, function.type.results)
+    )
     with function.location:
+        new_type = ir.FunctionType.get(inputs, results)
         converted = func.FuncOp(function.sym_name.value, new_type, ip=ir.InsertionPoint(function))
     for key, attribute in function.attributes.items():
         if key != "function_type":
             converted.attributes[key] = attribute
-    block = converted.add_entry_block([a.location for a in function.arguments])
-    values = dict(zip(function.arguments, block.arguments, strict=True))
-    builder = Lowering()
-    with ir.InsertionPoint(block):
-        for op in function.entry_block.operations:
-            operands = [values[v] for v in op.operation.operands]
-            with op.location:
-                results = _convert_op(builder, op, operands)
-            values.update(zip(op.operation.results, results, strict=True))
+    _convert_regions(Lowering(), function, converted, {})
     function.erase()
 
 
-def _convert_op(builder: Lowering, op: Any, operands: list[Any]) -> list[Any]:
+def _convert_regions(builder: Lowering, source: Any, target: Any, values: dict[Any, Any]) -> None:
+    """Fills the regions of ``target``; ``values`` are those that ``source`` may use from around it, converted."""
+    require_one_block(source)
+    for old_region, new_region in zip(source.operation.regions, target.operation.regions, strict=True):
+        for block in old_region.blocks:
+            for op in list(block.operations):
+                if isinstance(op, Composite):
+                    expand(op)
+            types = [_signless(a.type, source) for a in block.arguments]
+            new_block = new_region.blocks.append(*types, arg_locs=[a.location for a in block.arguments])
+            values.update(zip(block.arguments, new_block.arguments, strict=True))
+            with ir.InsertionPoint(new_block):
+                for op in block.operations:
+                    with op.location:
+                        results = _convert_op(builder, op, values)
+                    values.update(zip(op.operation.results, results, strict=True))
+
+
+def _convert_op(builder: Lowering, op: Any, values: dict[Any, Any]) -> list[Any]:
+    operands = [values[v] for v in op.operation.operands]
     if isinstance(op, Op):
         lowered = type(op).lower(builder, op, *operands)
         return list(lowered) if isinstance(lowered, tuple | list) else [lowered]
@@ -70,8 +90,10 @@ def _convert_op(builder: Lowering, op: Any, operands: list[Any]) -> list[Any]:
     raw = op.operation
     new = ir.Operation.create(
         raw.name,
-        results=[_signless(r.type) for r in raw.results],
+        results=[_signless(r.type, op) for r in raw.results],
         operands=operands,
         attributes=dict(raw.attributes.items()),
+        regions=len(raw.regions),
     )
+    _convert_regions(builder, op, new, values)
     return list(new.results)

@@ -71,9 +71,52 @@ def lookup(module: Any, symbol: Any, user: Any) -> Any:
 
 def callee_of(op: Any) -> Any:
     """The function that a ``func.call`` calls."""
-    function = op.operation.parent
-    module = function.parent.opview
-    return lookup(module, op.operation.attributes["callee"], op)
+    parent = op.operation.parent
+    while parent.name != "builtin.module":
+        parent = parent.parent
+    return lookup(parent.opview, op.operation.attributes["callee"], op)
+
+
+_WRITTEN = {
+    ir.DenseBoolArrayAttr: "array<i1: …>",
+    ir.DenseI64ArrayAttr: "array<i64: …>",
+    ir.FlatSymbolRefAttr: "@function",
+    ir.IntegerAttr: "an integer",
+}
+
+
+def attribute_of(function: Any, key: str, kind: Any) -> Any:
+    """An attribute of a function, which must have it and be of this kind of MLIR's."""
+    found = function.attributes.get(key)
+    try:
+        return kind(found)
+    except (TypeError, ValueError):
+        got = "nothing" if found is None else str(found)
+        raise CompileError(
+            f"@{function.sym_name.value} needs {key} = {_WRITTEN[kind]}, got {got}",
+            location=source_location(function.location),
+        ) from None
+
+
+def require_one_block(operation: Any) -> None:
+    """Raises CompileError for an operation with a region of several blocks."""
+    if any(len(region.blocks) > 1 for region in operation.operation.regions):
+        raise CompileError(
+            "branches between blocks can't be transformed or lowered; use scf, or Volta's control flow",
+            location=source_location(operation.location),
+        )
+
+
+def _require_tensors(function: Any) -> None:
+    """Raises CompileError unless all arguments and results are tensors of Volta's."""
+    for type_ in (*function.type.inputs, *function.type.results):
+        try:
+            spec_of(type_)
+        except TypeError as error:
+            raise CompileError(
+                f"@{function.sym_name.value} can't be derived from: {error}",
+                location=source_location(function.location),
+            ) from None
 
 
 def define(module: Any, declaration: Any, callers: Sequence[str] = ()) -> Any:
@@ -82,12 +125,13 @@ def define(module: Any, declaration: Any, callers: Sequence[str] = ()) -> Any:
     if kind is None:
         return declaration
     name = declaration.sym_name.value
-    source = lookup(module, declaration.attributes[kind], declaration)
+    source = lookup(module, attribute_of(declaration, kind, ir.FlatSymbolRefAttr), declaration)
     source = flatten(module, source, (*callers, name))
     if source.is_external:
         raise CompileError(
             f"@{source.sym_name.value} has no body to derive from", location=source_location(declaration.location)
         )
+    _require_tensors(source)
     defined = DERIVATIONS[kind](module, declaration, source)
     if defined.type != declaration.type:
         raise CompileError(
@@ -116,6 +160,7 @@ def flatten(module: Any, function: Any, callers: Sequence[str] = ()) -> Any:
         for part in control.parts if control else ():
             flatten(module, lookup(module, part, function), callers)
         return function
+    require_one_block(function)
     pending = [(op, callers) for op in calls_in(function)]
     while pending:
         call, way = pending.pop()
@@ -130,27 +175,30 @@ def flatten(module: Any, function: Any, callers: Sequence[str] = ()) -> Any:
     return function
 
 
-def calls_in(function: Any) -> list[Any]:
-    """The ``func.call`` ops in a function's body."""
-    return [op for op in function.entry_block.operations if op.operation.name == "func.call"]
+def calls_in(operation: Any) -> list[Any]:
+    """The ``func.call`` ops in the regions of an operation, or of those inside."""
+    calls = []
+
+    def visit(call: Any) -> Any:
+        calls.append(call.opview)
+        return ir.WalkResult.ADVANCE
+
+    operation.operation.walk(visit, op_class=func.CallOp)
+    return calls
 
 
 def inline(call: Any, callee: Any) -> list[Any]:
     """Replaces a call by the callee's body; returns the calls that this brings in."""
-    values = dict(zip(callee.arguments, call.operation.operands, strict=True))
-    calls = []
-    for op in callee.entry_block.operations:
-        operands = [values[v] for v in op.operation.operands]
-        if op.operation.name == "func.return":
-            for old, new in zip(call.operation.results, operands, strict=True):
-                old.replace_all_uses_with(new)
-            break
-        copy = op.operation.clone(ip=ir.InsertionPoint(call))
-        for i, operand in enumerate(operands):
-            copy.operands[i] = operand
-        values.update(zip(op.operation.results, copy.results, strict=True))
-        if copy.name == "func.call":
-            calls.append(copy.opview)
+    require_one_block(callee)
+    copy = callee.operation.clone(ip=False).opview  # whole, because regions inside may use what lies around them
+    calls = calls_in(copy)
+    for argument, operand in zip(copy.arguments, call.operation.operands, strict=True):
+        argument.replace_all_uses_with(operand)
+    *ops, terminator = copy.entry_block.operations
+    for op in ops:
+        op.operation.move_before(call.operation)
+    for old, new in zip(call.operation.results, terminator.operation.operands, strict=True):
+        old.replace_all_uses_with(new)
     call.operation.erase()
     return calls
 

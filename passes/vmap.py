@@ -11,7 +11,15 @@ from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
-from volta_mlir.passes.derived import DERIVATIONS, callee_of, control_of, current_functions, define, kind_of
+from volta_mlir.passes.derived import (
+    DERIVATIONS,
+    attribute_of,
+    callee_of,
+    control_of,
+    current_functions,
+    define,
+    kind_of,
+)
 from volta_mlir.passes.manager import Pass, source_location
 
 
@@ -27,13 +35,10 @@ class Vmap(Pass, name="volta-vmap"):
 
 def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
     """``(arguments, with a leading axis where volta.batched) -> (results, all with a leading axis)``"""
-    for attribute in ("volta.batched", "volta.size"):
-        if attribute not in declaration.attributes:
-            raise CompileError(
-                f"a volta.vmap function needs {attribute}", location=source_location(declaration.location)
-            )
-    flags = list(ir.DenseBoolArrayAttr(declaration.attributes["volta.batched"]))
-    size = ir.IntegerAttr(declaration.attributes["volta.size"]).value
+    flags = list(attribute_of(declaration, "volta.batched", ir.DenseBoolArrayAttr))
+    size = attribute_of(declaration, "volta.size", ir.IntegerAttr).value
+    if size < 0:
+        raise CompileError(f"volta.size is not negative, got {size}", location=source_location(declaration.location))
     if len(flags) != len(source.arguments):
         raise CompileError(
             f"volta.batched has {len(flags)} entries, @{source.sym_name.value} has {len(source.arguments)} arguments",

@@ -51,3 +51,11 @@ func.func @unmatched(%a: tensor<2xf32> {volta.donated}, %b: tensor<3xf32> {volta
 func.func private @internal(%a: tensor<2xf32> {volta.donated}) -> tensor<2xf32> {
   return %a : tensor<2xf32>
 }
+
+// Only text names a leaf.
+
+// CHECK-LABEL: func.func @numbered
+// CHECK-SAME: {iree.abi.output = 0 : index, volta.donated, volta.name = 3 : i64}
+func.func @numbered(%a: tensor<2xf32> {volta.donated, volta.name = 3}) -> (tensor<2xf32> {volta.name = 3}) {
+  return %a : tensor<2xf32>
+}

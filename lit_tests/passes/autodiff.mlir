@@ -183,3 +183,33 @@ func.func private @g(%x: tensor<2xf32>) -> tensor<2xf32> {
 
 func.func private @g.jvp(tensor<2xf32>, tensor<2xf32>) -> (tensor<2xf32>, tensor<2xf32>)
   attributes {volta.jvp = @g, volta.wrt = array<i64: 0>}
+
+// -----
+
+func.func private @g(%x: tensor<f32>) -> tensor<f32> {
+  return %x : tensor<f32>
+}
+
+// expected-error @below {{@g.vjp needs volta.vjp = @function, got "g"}}
+func.func private @g.vjp(tensor<f32>) -> tensor<f32> attributes {volta.vjp = "g", volta.wrt = array<i64: 0>}
+
+// -----
+
+// expected-error @below {{@g can't be derived from: expected a statically shaped tensor of a Volta dtype, got tensor<?xf32>}}
+func.func private @g(%x: tensor<?xf32>) -> tensor<?xf32> {
+  return %x : tensor<?xf32>
+}
+
+func.func private @g.vjp(tensor<?xf32>) -> tensor<?xf32> attributes {volta.vjp = @g, volta.wrt = array<i64: 0>}
+
+// -----
+
+// expected-error @below {{branches between blocks can't be transformed or lowered; use scf, or Volta's control flow}}
+func.func private @g(%x: tensor<f32>) -> tensor<f32> {
+  cf.br ^next(%x : tensor<f32>)
+^next(%y: tensor<f32>):
+  return %y : tensor<f32>
+}
+
+func.func private @g.jvp(tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  attributes {volta.jvp = @g, volta.wrt = array<i64: 0>}

@@ -99,3 +99,44 @@ func.func @main(%x: tensor<f32>) -> tensor<f32> {
   %0 = func.call @f.checkpoint(%x) : (tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
 }
+
+// -----
+
+// Ops in the regions of upstream ops are lowered as well.
+
+// CHECK-LABEL: func.func @regions
+// CHECK-SAME: (%[[X:.*]]: tensor<2xi32>, %[[C:.*]]: i1) -> tensor<2xi32>
+// CHECK: scf.if %[[C]] -> (tensor<2xi32>)
+// CHECK: linalg.generic {{.*}} ins(%[[X]] : tensor<2xi32>)
+// CHECK: arith.xori
+// CHECK: scf.yield %[[X]]
+func.func @regions(%x: tensor<2xui32>, %c: i1) -> tensor<2xui32> {
+  %0 = scf.if %c -> tensor<2xui32> {
+    %1 = "volta.not"(%x) : (tensor<2xui32>) -> tensor<2xui32>
+    scf.yield %1 : tensor<2xui32>
+  } else {
+    scf.yield %x : tensor<2xui32>
+  }
+  return %0 : tensor<2xui32>
+}
+
+// -----
+
+// expected-error @below {{branches between blocks can't be transformed or lowered}}
+func.func @branches(%x: tensor<f32>) -> tensor<f32> {
+  cf.br ^next(%x : tensor<f32>)
+^next(%y: tensor<f32>):
+  return %y : tensor<f32>
+}
+
+// -----
+
+// expected-error @below {{expected a statically shaped tensor of a Volta dtype, got tensor<?xf32>}}
+func.func @dynamic(%x: tensor<?xf32>) -> tensor<?xf32> {
+  return %x : tensor<?xf32>
+}
+
+// -----
+
+// expected-error @below {{'volta.full' can't be lowered outside of a function}}
+"volta.full"() {value = dense<0.0> : tensor<f32>, shape = array<i64: 2>} : () -> tensor<2xf32>

@@ -96,3 +96,35 @@ func.func @main(%x: tensor<f32>) -> tensor<f32> {
   %1 = func.call @negative.checkpoint(%0) : (tensor<f32>) -> tensor<f32>
   return %1 : tensor<f32>
 }
+
+// -----
+
+// What an op's region uses from around it stays right, and calls in regions are inlined too.
+
+// CHECK-LABEL: func.func @main
+// CHECK-SAME: (%[[X:.*]]: tensor<2xf32>, %[[C:.*]]: i1)
+// CHECK: scf.if %[[C]]
+// CHECK: %[[Y:.*]] = "volta.neg"(%[[X]])
+// CHECK: scf.yield %[[Y]]
+// CHECK: scf.yield %[[X]]
+// CHECK-NOT: func.func
+
+func.func private @negative(%x: tensor<2xf32>) -> tensor<2xf32> {
+  %0 = "volta.neg"(%x) : (tensor<2xf32>) -> tensor<2xf32>
+  return %0 : tensor<2xf32>
+}
+
+func.func private @choose(%x: tensor<2xf32>, %c: i1) -> tensor<2xf32> {
+  %0 = scf.if %c -> tensor<2xf32> {
+    %1 = func.call @negative(%x) : (tensor<2xf32>) -> tensor<2xf32>
+    scf.yield %1 : tensor<2xf32>
+  } else {
+    scf.yield %x : tensor<2xf32>
+  }
+  return %0 : tensor<2xf32>
+}
+
+func.func @main(%x: tensor<2xf32>, %c: i1) -> tensor<2xf32> {
+  %0 = func.call @choose(%x, %c) : (tensor<2xf32>, i1) -> tensor<2xf32>
+  return %0 : tensor<2xf32>
+}

@@ -81,3 +81,23 @@ func.func private @g(%x: tensor<2xf32>) -> tensor<2xf32> {
 
 func.func private @g.vmap(tensor<3x2xf32>) -> tensor<3x2xf32>
   attributes {volta.vmap = @g, volta.batched = array<i1: true>, volta.size = 3 : i64}
+
+// -----
+
+func.func private @g(%x: tensor<f32>) -> tensor<f32> {
+  return %x : tensor<f32>
+}
+
+// expected-error @below {{@g.vmap needs volta.batched = array<i1: …>, got [true]}}
+func.func private @g.vmap(tensor<2xf32>) -> tensor<2xf32>
+  attributes {volta.vmap = @g, volta.batched = [true], volta.size = 2 : i64}
+
+// -----
+
+func.func private @g(%x: tensor<f32>) -> tensor<f32> {
+  return %x : tensor<f32>
+}
+
+// expected-error @below {{volta.size is not negative, got -2}}
+func.func private @g.vmap(tensor<2xf32>) -> tensor<2xf32>
+  attributes {volta.vmap = @g, volta.batched = array<i1: true>, volta.size = -2 : i64}

@@ -34,3 +34,17 @@ func.func @main(%x: tensor<f32>) -> tensor<f32> {
   %0 = func.call @external(%x) : (tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
 }
+
+// -----
+
+// expected-error @below {{branches between blocks can't be transformed or lowered}}
+func.func private @branching(%x: tensor<f32>) -> tensor<f32> {
+  cf.br ^next(%x : tensor<f32>)
+^next(%y: tensor<f32>):
+  return %y : tensor<f32>
+}
+
+func.func @main(%x: tensor<f32>) -> tensor<f32> {
+  %0 = func.call @branching(%x) : (tensor<f32>) -> tensor<f32>
+  return %0 : tensor<f32>
+}
