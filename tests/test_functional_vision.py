@@ -137,6 +137,51 @@ def test_nearest_of_all_sizes() -> None:
         np.testing.assert_array_equal(F.interpolate(case.args[0].detach().numpy(), *case.args[1:]).numpy(), expected)
 
 
+# -- sampling ------------------------------------------------------------------------------------------------------
+
+
+def grids() -> list[Call]:
+    """What the samples leave out: places far outside, NaN, few elements, half precision."""
+    x, places = draw(2, 3, 4, 5), draw(2, 3, 2, 2, seed=1) * 2
+    with_nan = places.clone()
+    with_nan[0, 0, 0] = float("nan")
+    modes = [(m, p, p != "border") for m in ("bilinear", "nearest", "bicubic") for p in PADDINGS]
+    modes += [("bilinear", "reflection", False), ("bicubic", "border", True)]
+    calls = [call(f"{mode} {padding} {corners}", x, places, mode, padding, corners) for mode, padding, corners in modes]
+    volume, inside = draw(2, 2, 3, 4, 2), draw(2, 2, 3, 4, 3, seed=1) * 2
+    calls += [call(f"volume {p}", volume, inside, "bilinear", p, False) for p in PADDINGS]
+    return [
+        *calls,
+        Call("nan", (x, with_nan, "bilinear", "border", True)),
+        call("one", draw(1, 1, 1, 1), places[:1], "bilinear", "reflection", True),
+        call("half", x.to(torch.bfloat16), places.to(torch.bfloat16), align_corners=False),
+        call("empty", x[:0], places[:0], align_corners=False),
+    ]
+
+
+PADDINGS = ("zeros", "border", "reflection")
+
+
+def affine_maps() -> list[Call]:
+    images, volumes = draw(2, 2, 3), draw(2, 3, 4)
+    sizes = [
+        (images, (2, 3, 4, 5)),
+        (images, (2, 3, 1, 2)),
+        (volumes, (2, 1, 3, 2, 4)),
+        (images.double(), (2, 1, 3, 3)),
+    ]
+    return [call(f"{size} {corners}", theta, size, corners) for theta, size in sizes for corners in (True, False)]
+
+
+def test_grid_sample() -> None:
+    calls = [*pytorch.first_calls(pytorch.sample_calls("nn.functional.grid_sample"), 10), *grids()]
+    pytorch.check_eager(F.grid_sample, theirs("grid_sample"), calls, operations=512)
+
+
+def test_affine_grid() -> None:
+    pytorch.check_eager(F.affine_grid, theirs("affine_grid"), affine_maps())
+
+
 # -- all of them ---------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +191,10 @@ def test_compiled() -> None:
     pairs += [(F.interpolate, theirs("interpolate"), resizes(mode)[0]) for mode in MODES[:5:2]]
     pairs += [(F.interpolate, theirs("interpolate"), resizes("bilinear")[0])]
     pairs += [(F.interpolate, theirs("interpolate"), resizes("nearest")[3])]
+    pairs += [
+        (F.grid_sample, theirs("grid_sample"), grids()[0]),
+        (F.affine_grid, theirs("affine_grid"), affine_maps()[0]),
+    ]
     pytorch.check_compiled(pairs, operations=256)
 
 
@@ -179,6 +228,16 @@ ONES = volta.ones
         (lambda: F.interpolate(ONES((1, 1, 3)), (2, 2)), ShapeError, "expected size to be an int or 1 of them"),
         (lambda: F.interpolate(ONES((1, 1, 3)), None, (2, 2)), ShapeError, "expected a scale_factor or 1 of them"),
         (lambda: F.interpolate(ONES((1, 1, 3)), None, 0.1), ShapeError, "input and output should have elements"),
+        (lambda: F.affine_grid(ONES((1, 2, 3)), (1, 1, 0, 2)), ShapeError, "expected a positive size"),
+        (lambda: F.affine_grid(ONES((1, 2, 3)), (2, 1, 2, 2)), ShapeError, r"theta of shape \(2, 2, 3\)"),
+        (lambda: F.grid_sample(ONES((1, 1, 2, 2)), ONES((2, 1, 1, 2))), ShapeError, "expected a grid"),
+        (lambda: F.grid_sample(ONES((1, 1, 2, 0)), ONES((1, 1, 1, 2))), ShapeError, "with elements in all axes"),
+        (lambda: F.grid_sample(ONES((1, 1, 2)), ONES((1, 1, 1))), ShapeError, "takes an input of rank 4 or 5"),
+        (
+            lambda: F.grid_sample(ONES((1, 1, 2, 2)), ONES((1, 1, 1, 2)), "linear"),
+            ValueError,
+            "expected the mode bilinear",
+        ),
         (lambda: F.interpolate(ONES((1, 1, 3), "int32"), 2, mode="linear"), DTypeError, "floating-point numbers"),
     ],
 )

@@ -14,11 +14,19 @@ import numpy as np
 import volta_mlir as volta
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions.common import as_tensor
-from volta_mlir.nn.functional.arguments import compute_dtype, float_tensor, per_axis
+from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis
 from volta_mlir.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from volta_mlir.tensor import Tensor
 
-__all__ = ["channel_shuffle", "interpolate", "pad", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = [
+    "affine_grid",
+    "channel_shuffle",
+    "grid_sample",
+    "interpolate",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+]
 
 
 # -- rearranging ---------------------------------------------------------------------------------------------------
@@ -351,3 +359,140 @@ def _cubic(distance: Tensor, a: float) -> Tensor:
     inner = ((a + 2) * d - (a + 3)) * d * d + 1
     outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return volta.where(d <= 1, inner, volta.where(d < 2, outer, 0.0))
+
+
+# -- sampling ------------------------------------------------------------------------------------------------------
+
+
+def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    """The places in an image from which :func:`grid_sample` samples it under an affine map.
+
+    Args:
+        theta: ``(N, 2, 3)`` for images, ``(N, 3, 4)`` for volumes; floating-point. It maps the coordinates
+            ``(x, y, 1)`` or ``(x, y, z, 1)`` of the result to those of the input; they are from -1 to 1.
+        size: ``(N, C, H, W)`` or ``(N, C, D, H, W)`` of the result.
+        align_corners: whether -1 and 1 are the centres of the first and last elements, and not their outer borders.
+            None is false.
+
+    Returns:
+        ``(N, H, W, 2)`` or ``(N, D, H, W, 3)``.
+
+    Raises:
+        ShapeError: theta does not have the shape that belongs to the size, or the size has no elements.
+        DTypeError: theta is not of a floating-point dtype.
+
+    >>> affine_grid(Tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), (1, 1, 1, 2), align_corners=True).tolist()
+    [[[[-1.0, 0.0], [1.0, 0.0]]]]
+    """
+    theta, extents, rank = float_tensor("affine_grid", theta), tuple(size)[2:], len(size) - 2
+    if rank not in (2, 3) or min(size) < 1:
+        raise ShapeError(f"affine_grid: expected a positive size (N, C, H, W) or (N, C, D, H, W), got {tuple(size)}")
+    check_shape("affine_grid", "theta", theta, (size[0], rank, rank + 1))
+    wide = as_tensor(theta, compute_dtype(theta))
+    # The map is linear in each coordinate: rows of theta times the coordinate along its axis are summed. x is last.
+    grid = wide[:, :, rank].reshape(size[0], *(1,) * rank, rank)
+    for axis, extent in enumerate(extents):
+        numbers = volta.iota((extent,)).astype(wide.dtype)
+        along = numbers * (2 / max(extent - 1, 1)) - 1 if align_corners else (numbers * 2 + 1) * (1 / extent) - 1
+        if align_corners and extent == 1:
+            along = volta.zeros_like(along)
+        shape = (1,) * (1 + axis) + (extent,) + (1,) * (rank - axis)
+        grid = grid + along.reshape(shape) * wide[:, :, rank - 1 - axis].reshape(size[0], *(1,) * rank, rank)
+    return as_tensor(grid, theta.dtype)
+
+
+def grid_sample(
+    input: Any,
+    grid: Any,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Samples images or volumes at given places.
+
+    Args:
+        input: ``(N, C, H, W)`` or ``(N, C, D, H, W)``, floating-point.
+        grid: ``(N, OH, OW, 2)`` or ``(N, OD, OH, OW, 3)``: the places ``(x, y)`` or ``(x, y, z)``, from -1 to 1 in the
+            image along W, H (and D).
+        mode: ``"bilinear"`` (trilinear for volumes), ``"nearest"``, or ``"bicubic"`` for images.
+        padding_mode: what is outside: ``"zeros"``, ``"border"``, the nearest element, or ``"reflection"``, the image
+            mirrored at its borders.
+        align_corners: whether -1 and 1 are the centres of the first and last elements, and not their outer borders.
+            None is false.
+
+    Returns:
+        ``(N, C, OH, OW)`` or ``(N, C, OD, OH, OW)``. A place that is NaN counts as -1.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+        ValueError: there is no such mode.
+        DTypeError: the input is not of a floating-point dtype.
+
+    >>> grid_sample(Tensor([[[[1.0, 3.0]]]]), Tensor([[[[0.0, 0.0], [0.5, 0.0]]]])).tolist()
+    [[[[2.0, 3.0]]]]
+    """
+    x, places = float_tensor("grid_sample", input), float_tensor("grid_sample", grid)
+    rank = x.ndim - 2
+    if mode not in ("bilinear", "nearest", "bicubic") or padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(
+            f"grid_sample: expected the mode bilinear, nearest or bicubic and the padding_mode zeros, border or"
+            f" reflection, got {mode!r} and {padding_mode!r}"
+        )
+    if rank not in (2, 3) or (rank == 3 and mode == "bicubic"):
+        raise ShapeError(
+            f"grid_sample: mode {mode!r} takes an input of rank 4{' or 5' * (mode != 'bicubic')}, got {x.spec}"
+        )
+    if places.ndim != x.ndim or places.shape[0] != x.shape[0] or places.shape[-1] != rank:
+        raise ShapeError(
+            f"grid_sample: expected a grid (N, …, {rank}) of rank {x.ndim} for {x.spec}, got {places.spec}"
+        )
+    if not math.prod(x.shape[1:]):
+        raise ShapeError(f"grid_sample: expected an input with elements in all axes but the batch, got {x.spec}")
+    dtype = compute_dtype(x, places)
+    at = []
+    for axis, extent in enumerate(x.shape[2:]):  # the last coordinate is that of the first axis
+        coordinate = as_tensor(places[..., rank - 1 - axis], dtype)
+        coordinate = volta.where(volta.isnan(coordinate), -1.0, coordinate)
+        scaled = (coordinate + 1) * ((extent - 1) / 2) if align_corners else ((coordinate + 1) * extent - 1) * 0.5
+        at.append(scaled if mode == "bicubic" else _inside(scaled, extent, padding_mode, bool(align_corners)))
+    # All neighbours are gathered at once, along new last axes, one for each spatial axis.
+    flat: Any = 0
+    weight: Any = 1
+    for axis, (coordinate, extent) in enumerate(zip(at, x.shape[2:], strict=True)):
+        place, share = _neighbours(coordinate, mode)
+        if mode == "bicubic":
+            place = _inside(place, extent, padding_mode, bool(align_corners))
+        share = volta.where((place >= 0) & (place <= extent - 1), share, 0.0)
+        shape = (*coordinate.shape, *(1,) * axis, place.shape[-1], *(1,) * (rank - axis - 1))
+        flat = flat * extent + volta.clip(place, 0, extent - 1).astype(np.int32).reshape(shape)
+        weight = weight * share.reshape(shape)
+    elements = as_tensor(x, dtype).reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    elements = volta.take_along_axis(elements, flat.reshape(x.shape[0], 1, math.prod(flat.shape[1:])), 2)
+    elements = elements.reshape(*x.shape[:2], *flat.shape[1:])
+    return as_tensor((elements * weight.expand_dims(1)).sum(range(x.ndim, x.ndim + rank)), x.dtype)
+
+
+def _inside(at: Tensor, extent: int, padding_mode: str, align_corners: bool) -> Tensor:
+    """Places in the image for those outside, unless these are to be zeros."""
+    if padding_mode == "zeros":
+        return at
+    if padding_mode == "reflection":
+        low, span = (0.0, extent - 1.0) if align_corners else (-0.5, float(extent))
+        if span == 0:
+            at = volta.zeros_like(at)
+        else:
+            folded = volta.fmod(volta.abs(at - low), 2 * span)
+            at = volta.where(folded > span, 2 * span - folded, folded) + low
+    return volta.clip(at, 0, extent - 1)
+
+
+def _neighbours(at: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+    """The places of the elements around a place along one axis, and their shares, along a new last axis."""
+    if mode == "nearest":
+        place = volta.stop_gradient(volta.round(at)).expand_dims(-1)
+        return place, volta.ones_like(place)
+    first = volta.stop_gradient(volta.floor(at))
+    if mode == "bilinear":
+        return volta.stack([first, first + 1], -1), volta.stack([first + 1 - at, at - first], -1)
+    place = first.expand_dims(-1) + volta.arange(-1, 3).astype(at.dtype)
+    return place, _cubic(at.expand_dims(-1) - place, -0.75)
