@@ -14,7 +14,7 @@ import volta_mlir as volta
 from tests import pytorch
 from tests.pytorch import Call, call
 from volta_mlir import Tensor, tree
-from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.nn import functional as F
 
 INF = float("inf")
@@ -356,6 +356,62 @@ def test_triplets_with_a_distance() -> None:
     pytorch.check_eager(getattr(F, name), theirs(name), [case])
 
 
+# -- sequences -----------------------------------------------------------------------------------------------------
+
+
+def ctc(x: Any, *args: Any, **kwargs: Any) -> Tensor:
+    return F.ctc_loss(F.log_softmax(x, -1), *args, **kwargs)
+
+
+def torch_ctc(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return torch.nn.functional.ctc_loss(torch.log_softmax(x, -1), *args, **kwargs)
+
+
+def ctc_calls() -> list[Call]:
+    x = draw(6, 3, 4)
+    targets = torch.tensor([[1, 1, 2], [3, 1, 3], [2, 2, 2]])
+    lengths, target_lengths = torch.tensor([6, 4, 2]), torch.tensor([3, 1, 2])  # the last one does not fit
+    options: list[dict[str, Any]] = [
+        *({"reduction": r, "zero_infinity": True} for r in REDUCTIONS),
+        {"reduction": "none", "blank": 3, "zero_infinity": True},
+    ]
+    return [
+        *(call(f"{o}", x, targets % 3 if "blank" in o else targets, lengths, target_lengths, **o) for o in options),
+        call("tuples", x, targets, (6, 6, 6), (3, 0, 2), reduction="none"),
+        call("one vector", x, torch.tensor([1, 1, 2, 3, 2]), (6, 6, 6), (3, 1, 1)),
+        call("empty targets", x, targets[:, :0], (6, 3, 1), (0, 0, 0)),
+        call("one sequence", x[:, 0], targets[0, :2], torch.tensor(5), torch.tensor(2)),
+        call("no steps", x, targets, (0, 6, 0), (0, 3, 1), reduction="none", zero_infinity=True),
+        call("float64", x.astype(float), targets, (6, 6, 6), (3, 3, 3)),
+    ]
+
+
+def test_ctc_loss() -> None:
+    pytorch.check_eager(ctc, torch_ctc, ctc_calls())
+    assert F.ctc_loss(Tensor(draw(3, 2, 4), "bfloat16"), [[1], [2]], [3, 3], [1, 1]).dtype == volta.bfloat16
+
+
+def test_ctc_loss_of_targets_that_do_not_fit_is_infinite() -> None:
+    x = torch.log_softmax(torch.tensor(draw(2, 1, 3)), -1)
+    assert F.ctc_loss(x.numpy(), [[1, 1]], [2], [2]).item() == INF
+    assert torch.nn.functional.ctc_loss(x, torch.tensor([[1, 1]]), [2], [2]).item() == INF
+
+
+@pytest.mark.full
+def test_ctc_loss_of_pytorchs_samples() -> None:
+    pytorch.check_eager(ctc, torch_ctc, pytorch.sample_calls("nn.functional.ctc_loss"), operations=3000)
+
+
+def test_ctc_loss_compiled() -> None:
+    x, targets = draw(3, 2, 4), torch.tensor([[1, 1], [3, 2]])
+    lengths = np.array([3, 2]), np.array([2, 1])
+    pytorch.check_compiled([(ctc, torch_ctc, call("ctc_loss", x, targets, *map(torch.tensor, lengths)))])
+    x, targets = F.log_softmax(x, -1), targets.numpy()
+    np.testing.assert_allclose(volta.jit(F.ctc_loss)(x, targets, *lengths), F.ctc_loss(x, targets, *lengths), rtol=1e-6)
+    with pytest.raises(TraceError, match="targets in one vector need lengths that are known"):
+        volta.jit(F.ctc_loss)(x, targets[0], *lengths)
+
+
 # -- compiled, transformed -----------------------------------------------------------------------------------------
 
 
@@ -441,6 +497,7 @@ def test_integers_are_refused(name: str) -> None:
         getattr(F, name)(*integers)
 
 
+T = np.zeros((4, 2, 3), np.float32)
 X = np.zeros((2, 3), np.float32)
 C = np.zeros(2, np.int64)
 
@@ -487,6 +544,16 @@ C = np.zeros(2, np.int64)
         (lambda: F.multi_margin_loss(X[None], C), ShapeError, r"expected an input of shape \(C,\) or \(N, C\)"),
         (lambda: F.multilabel_margin_loss(X, C), ShapeError, r"expected a target of shape \(2, 3\), got int64\[2\]"),
         (lambda: F.multilabel_margin_loss(X, X.astype(int) + 3), ShapeError, "target 3 is out of bounds"),
+        (lambda: F.ctc_loss(T[None], [[1], [1]], C, C), ShapeError, r"log_probs of shape \(T, N, C\) or \(T, C\)"),
+        (lambda: F.ctc_loss(T, [[1], [1]], C, C, blank=3), ShapeError, "blank must be in the range 0 to 2, got 3"),
+        (lambda: F.ctc_loss(T, [[1], [3]], C, C), ShapeError, "ctc_loss: target 3 is out of bounds"),
+        (lambda: F.ctc_loss(T, [[1], [1]], C + 5, C), ShapeError, "input_lengths 5 is out of bounds; expected 0 to 4"),
+        (lambda: F.ctc_loss(T, [[1], [1]], C, C[:1]), ShapeError, r"target_lengths of shape \(2,\), got int64\[1\]"),
+        (lambda: F.ctc_loss(T, [[1], [1]], C, C + 2), ShapeError, "do not have the lengths"),
+        (lambda: F.ctc_loss(T, [1, 1], C, C), ShapeError, "do not have the lengths"),
+        (lambda: F.ctc_loss(T, [[1]], C, C), ShapeError, r"expected targets of shape \(2, S\)"),
+        (lambda: F.ctc_loss(T[:, 0], [[1]], 1, 1), ShapeError, "expected targets of shape"),
+        (lambda: F.ctc_loss(T.astype(int), [[1], [1]], C, C), DTypeError, "ctc_loss: expected an input of floating"),
         (lambda: F.multilabel_soft_margin_loss(1.0, 1.0), ShapeError, "takes an input of rank 1 or more"),
         (lambda: F.triplet_margin_loss(X, X, X[0]), ShapeError, "anchor, positive and negative of the same rank"),
         (lambda: F.triplet_margin_loss(X, X, X, margin=0), ValueError, "margin must be greater than 0, got 0"),

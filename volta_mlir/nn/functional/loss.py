@@ -18,7 +18,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir.dtypes import is_float
-from volta_mlir.errors import DTypeError, ShapeError, warn
+from volta_mlir.errors import DTypeError, ShapeError, TraceError, warn
 from volta_mlir.functions.common import as_tensor, broadcast_shapes, broadcast_to
 from volta_mlir.nn.functional.activation import log_softmax, logsigmoid, relu
 from volta_mlir.nn.functional.arguments import compute_dtype, float_pair, float_tensor, index_tensor
@@ -30,6 +30,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "gaussian_nll_loss",
     "hinge_embedding_loss",
     "huber_loss",
@@ -492,6 +493,117 @@ def poisson_nll_loss(
         stirling = many * volta.log(many) - many + 0.5 * volta.log(2 * math.pi * many)
         losses = losses + volta.where(y > 1, stirling, 0.0)
     return _reduced(losses, reduction, dtype)
+
+
+# -- sequences -----------------------------------------------------------------------------------------------------
+
+
+def ctc_loss(
+    log_probs: Any,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """The negative logarithm of the probability that a sequence of classes reads as the target.
+
+    A sequence reads as what is left of it when first repeated classes, then blanks, are dropped. The derivative is that
+    by ``log_probs``; PyTorch's is meant for the input of the ``log_softmax`` that made them, where both agree.
+
+    Args:
+        log_probs: log-probabilities ``(T, N, C)`` or ``(T, C)``, floating-point.
+        targets: integer classes other than the blank, ``(N, S)`` or ``(S,)``, or the targets of a batch one after the
+            other, in one vector.
+        input_lengths: how many of the T steps count, integers ``(N,)`` or ``()``.
+        target_lengths: how long the targets are, integers ``(N,)`` or ``()``.
+        blank: the class of the blank.
+        reduction: ``"mean"`` for the mean of the losses, each divided by its target's length; ``"sum"`` or ``"none"``.
+        zero_infinity: whether the losses of targets that do not fit into the input are 0, with derivative 0.
+
+    Raises:
+        ShapeError: the shapes do not fit, or a class or a length is out of bounds.
+        DTypeError: the log-probabilities are not floating-point, or classes or lengths are not integers.
+        TraceError: the targets are one vector for a batch, and their lengths are known only when the program runs.
+
+    Source: Graves et al., "Connectionist Temporal Classification" (2006).
+
+    >>> halves = volta.full((2, 2), -0.6931472)
+    >>> round(ctc_loss(halves, Tensor([1]), Tensor(2), Tensor(1)).item(), 4)  # of four sequences, three read as 1
+    0.2877
+    """
+    x = float_tensor("ctc_loss", log_probs)
+    if x.ndim not in (2, 3) or not x.shape[0]:
+        raise ShapeError(f"ctc_loss: expected log_probs of shape (T, N, C) or (T, C), got {x.spec}")
+    batched = x if x.ndim == 3 else volta.expand_dims(x, 1)
+    steps, batch, count = batched.shape
+    if not 0 <= blank < count:
+        raise ShapeError(f"ctc_loss: blank must be in the range 0 to {count - 1}, got {blank}")
+    lengths = _lengths("input_lengths", input_lengths, x.shape[1:-1], steps).reshape(-1, 1)
+    labels = index_tensor("ctc_loss", "target", targets, count)
+    target_lengths = _lengths("target_lengths", target_lengths, x.shape[1:-1], labels.size)
+    labels = _padded_targets(labels, target_lengths, batch, is_batched=x.ndim == 3)
+    target_lengths = target_lengths.reshape(-1, 1)
+
+    # The states are the blanks around the labels, and the labels. alpha holds, for each state, the logarithm of the
+    # probability of all beginnings of sequences that end there.
+    blanks = volta.full_like(labels, blank)
+    states = volta.stack([blanks, labels], -1).reshape(batch, -1)
+    states = volta.concatenate([states, volta.full((batch, 1), blank, labels.dtype)], 1)
+    can_skip = (states != blank) & (states != _shifted_right(states, 2, blank))
+    indices = broadcast_to(states, (steps, *states.shape))
+    emitted = volta.take_along_axis(as_tensor(batched, compute_dtype(x)), indices, 2)
+    position = volta.iota(states.shape, 1)
+    first = volta.where((position < 2) & (position <= 2 * target_lengths), emitted[0], -math.inf)
+
+    def step(alpha: Tensor, now: Any) -> tuple[Tensor, None]:
+        time, emitted = now
+        stay_or_next = volta.logaddexp(alpha, _shifted_right(alpha, 1, -math.inf))
+        skip = volta.where(can_skip, _shifted_right(alpha, 2, -math.inf), -math.inf)
+        return volta.where(time < lengths, volta.logaddexp(stay_or_next, skip) + emitted, alpha), None
+
+    alpha, _ = volta.scan(step, first, (volta.arange(1, steps), emitted[1:]))
+    last = volta.take_along_axis(alpha, 2 * target_lengths, 1)
+    before = volta.take_along_axis(alpha, volta.maximum(2 * target_lengths - 1, 0), 1)
+    losses = -volta.logaddexp(last, volta.where(target_lengths > 0, before, -math.inf))[:, 0]
+    losses = volta.where(lengths[:, 0] > 0, losses, volta.where(target_lengths[:, 0] > 0, math.inf, 0.0))
+    if zero_infinity:
+        losses = volta.where(losses == math.inf, 0.0, losses)
+    if reduction == "mean":
+        losses = losses / volta.maximum(target_lengths[:, 0], 1).astype(losses.dtype)
+    return _reduced(losses.reshape(x.shape[1:-1]), reduction, x.dtype)
+
+
+def _lengths(name: str, lengths: Any, shape: tuple[int, ...], largest: int) -> Tensor:
+    """Lengths of up to the largest."""
+    found = index_tensor("ctc_loss", name, lengths, largest + 1)
+    if found.shape not in (shape, shape or (1,)):
+        raise ShapeError(f"ctc_loss: expected {name} of shape {shape}, got {found.spec}")
+    return found
+
+
+def _padded_targets(labels: Tensor, lengths: Tensor, batch: int, *, is_batched: bool) -> Tensor:
+    """The targets as ``(N, S)``."""
+    if labels.ndim not in ((1, 2) if is_batched else (1,)) or (labels.ndim == 2 and labels.shape[0] != batch):
+        raise ShapeError(f"ctc_loss: expected targets of shape ({batch}, S), or of rank 1, got {labels.spec}")
+    if not lengths.is_traced:
+        total, longest = int(lengths.numpy().sum()), int(lengths.numpy().max(initial=0))
+        if longest > labels.shape[-1] or (labels.ndim == 1 and total != labels.size):
+            raise ShapeError(f"ctc_loss: targets {labels.spec} do not have the lengths {lengths.tolist()}")
+    if not is_batched:
+        return volta.expand_dims(labels, 0)
+    if labels.ndim == 2:
+        return labels
+    if lengths.is_traced:
+        raise TraceError("ctc_loss: targets in one vector need lengths that are known; pass targets of shape (N, S)")
+    starts = np.cumsum(lengths.numpy()) - lengths.numpy()
+    return labels[np.minimum(starts[:, None] + np.arange(longest), max(labels.size - 1, 0))]
+
+
+def _shifted_right(x: Tensor, by: int, filler: Any) -> Tensor:
+    """``x`` moved by so many columns, with a filler in their place."""
+    return volta.pad(x, ((0, 0), (by, 0)), constant_values=filler)[:, : x.shape[1]]
 
 
 # -- margins -------------------------------------------------------------------------------------------------------
