@@ -97,6 +97,7 @@ def hand_made(name: str, dtype: torch.dtype = torch.float32) -> list[Call]:
         call("larger", x, (9, 2, 10)[:rank], **most),
         call("same", x, extents, **most),
         call("one", ties[0], 1),
+        call("disjoint", draw(2, 3, *(6, 8, 5)[:rank], dtype=dtype), (3, 2, 4)[:rank], **most),
         call("empty", x[:0], 2),
     ]
 
