@@ -84,6 +84,16 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert Cache(tmp_path).directory == tmp_path
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    for name in ("VOLTA_CACHE", "VOLTA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where there is no home
+    cache = Cache()
+    assert cache.directory is None
+    cache.put("key", b"data")
+    assert cache.get("key") is None
+
+
 def test_a_directory_that_cannot_be_made_is_named_once(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file")

@@ -18,6 +18,7 @@ from volta_mlir.errors import ArtifactError, DeviceError, DonatedError, DTypeErr
 from volta_mlir.iree_compiler import compile_module
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
 from volta_mlir.runtime import signature as signatures
+from volta_mlir.runtime.checksum import seal, unseal
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 DTYPES += ["float16", "bfloat16", "float32", "float64"]
@@ -493,15 +494,23 @@ def test_a_long_signature(tmp_path):
     assert [s.path for s in load(vmfb).signature.functions["f"].args.leaves()] == names
 
 
+def resealed(old: bytes, new: bytes):
+    """A change of the program that the checksum does not show."""
+    return lambda data: seal(unseal(data).replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: b"", "cannot be loaded: FlatBuffer data is not present"),
-        (lambda data: b"not a module" * 100, "cannot be loaded"),
-        (lambda data: data[:2000], "cannot be loaded: FlatBuffer length prefix out of bounds"),
-        (lambda data: data.replace(b'"format":1', b'"format":9'), "format 9: this version reads up to 1; upgrade"),
-        (lambda data: data.replace(b'"args"', b'"argz"'), "signature of function .* cannot be read"),
-        (lambda data: data.replace(b"volta.signature", b"other.signature"), "carries no Volta signature"),
+        (lambda data: b"", "cannot be loaded: it does not end in Volta's checksum"),
+        (lambda data: b"not a module" * 100, "cannot be loaded: it does not end in Volta's checksum"),
+        (unseal, "or it was made by another compiler, whose modules iree.runtime runs"),
+        (lambda data: data[:-1], "cannot be loaded: it does not end in Volta's checksum: either a part is missing"),
+        (lambda data: data[:2000] + b"?" + data[2001:], "cannot be loaded: it is damaged"),
+        (lambda data: seal(unseal(data)[:2000]), "cannot be loaded: FlatBuffer length prefix out of bounds"),
+        (resealed(b'"format":1', b'"format":9'), "format 9: this version reads up to 1; upgrade"),
+        (resealed(b'"args"', b'"argz"'), "signature of function .* cannot be read"),
+        (resealed(b"volta.signature", b"other.signature"), "carries no Volta signature"),
     ],
 )
 def test_bad_artifacts(vmfb, tmp_path, damage, message):

@@ -212,7 +212,7 @@ def test_cache(capsys, tmp_path, monkeypatch):
     assert volta(capsys, "cache")[1] == f"{tmp_path}: 0 entries, 0 bytes\n"
     monkeypatch.delenv("VOLTA_CACHE_DIR")
     monkeypatch.setenv("VOLTA_CACHE", "0")
-    assert volta(capsys, "cache")[1] == "the cache is off (VOLTA_CACHE=0)\n"
+    assert volta(capsys, "cache")[1] == "the cache is off (VOLTA_CACHE=0, or there is no home directory)\n"
 
 
 def test_help_and_version(capsys):

@@ -244,7 +244,7 @@ def cache(clear: bool) -> None:
     """Show how much the cache of compiled programs holds, or clear it."""
     store = Cache()
     if store.directory is None:
-        click.echo("the cache is off (VOLTA_CACHE=0)")
+        click.echo("the cache is off (VOLTA_CACHE=0, or there is no home directory)")
         return
     count, size = store.usage()
     if clear:

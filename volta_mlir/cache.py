@@ -31,7 +31,7 @@ class Cache:
 
     Args:
         directory: by default ``$VOLTA_CACHE_DIR``, else ``$XDG_CACHE_HOME/volta``, else ``~/.cache/volta``.
-            Without an explicit directory, ``VOLTA_CACHE=0`` switches the cache off.
+            Without an explicit directory, ``VOLTA_CACHE=0`` switches the cache off, and so does a user without a home.
         max_bytes: bound on the sum of the entries' sizes.
 
     Raises:
@@ -133,8 +133,8 @@ def _default_directory() -> Path | None:
         return None
     if directory := os.environ.get("VOLTA_CACHE_DIR"):
         return Path(directory)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "volta"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if base.startswith("~") else Path(base) / "volta"  # there are users without a home
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -33,6 +33,7 @@ from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request, Restart
 from volta_mlir.plan import Plan
+from volta_mlir.runtime.checksum import seal
 
 log = logging.getLogger("volta.compile")
 
@@ -291,7 +292,7 @@ def _compile_somehow(
                 source = emit(kept)
             assert isinstance(answer, Binary)
             report = Report(flags, first_error is not None, tuple(dropped), answer.plans)
-            return Compiled(answer.vmfb, kept, report)
+            return Compiled(seal(answer.vmfb), kept, report)
         except _Refused as refused:
             if first_error is None:
                 reproducer.record(source, flags, refused)

@@ -16,6 +16,7 @@ from volta_mlir import tree as trees
 from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
 from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
+from volta_mlir.runtime.checksum import unseal
 from volta_mlir.runtime.device import Device, device, iree, reason, vm_instance
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
 
@@ -237,6 +238,10 @@ def read_signature(source: str | os.PathLike[str] | bytes) -> Signature:
 def _open(source: str | os.PathLike[str] | bytes) -> tuple[str, Any, Signature]:
     """What messages call the module, IREE's module, and the signature."""
     name, data = _read(source)
+    try:
+        data = unseal(data)
+    except ArtifactError as error:
+        raise ArtifactError(f"{name} cannot be loaded: {error.message}") from None
     try:
         program = iree().VmModule.copy_buffer(vm_instance(), data)
     except Exception as error:  # nanobind maps IREE's status codes to various types
