@@ -5,7 +5,9 @@ from volta_mlir.nn.layers import (
     containers,
     convolution,
     dense,
+    loss,
     normalization,
+    pooling,
     positional,
     recurrent,
     regularization,
@@ -16,7 +18,9 @@ from volta_mlir.nn.layers.activation import *
 from volta_mlir.nn.layers.containers import *
 from volta_mlir.nn.layers.convolution import *
 from volta_mlir.nn.layers.dense import *
+from volta_mlir.nn.layers.loss import *
 from volta_mlir.nn.layers.normalization import *
+from volta_mlir.nn.layers.pooling import *
 from volta_mlir.nn.layers.positional import *
 from volta_mlir.nn.layers.recurrent import *
 from volta_mlir.nn.layers.regularization import *
@@ -28,7 +32,9 @@ _MODULES = (
     containers,
     convolution,
     dense,
+    loss,
     normalization,
+    pooling,
     positional,
     recurrent,
     regularization,
