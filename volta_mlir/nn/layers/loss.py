@@ -12,7 +12,6 @@ from volta_mlir.tensor import Tensor
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
-    "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
@@ -38,8 +37,6 @@ class _Loss(Module):
     reduction: str
 
     def __init__(self, reduction: str) -> None:
-        if reduction not in ("none", "mean", "sum"):
-            raise ValueError(f"reduction is {reduction!r}; expected 'mean', 'sum' or 'none'")
         self.reduction = reduction
 
 
@@ -87,23 +84,6 @@ class BCEWithLogitsLoss(_Loss):
         return functional.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
 
 
-class CTCLoss(_Loss):
-    """:func:`functional.ctc_loss <volta_mlir.nn.functional.ctc_loss>` as a layer; its arguments are described there.
-
-    Example:
-        >>> CTCLoss()(Tensor([[[-1.0, -0.5]], [[-0.5, -1.0]]]), Tensor([[1]]), Tensor([2]), Tensor([1])).shape
-        ()
-    """
-
-    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
-        super().__init__(reduction)
-        self.blank = blank
-        self.zero_infinity = zero_infinity
-
-    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Tensor:
-        return functional.ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)
-
-
 class CosineEmbeddingLoss(_Loss):
     """:func:`functional.cosine_embedding_loss` as a layer; its arguments are described there.
 
@@ -131,14 +111,18 @@ class CrossEntropyLoss(_Loss):
         0.6931
     """
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
         super().__init__(reduction)
         self.weight = _optional(weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return functional.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+        return functional.cross_entropy(
+            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
+        )
 
 
 class GaussianNLLLoss(_Loss):
@@ -175,7 +159,7 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """:func:`functional.huber_loss <volta_mlir.nn.functional.huber_loss>` as a layer; its arguments are described there.
+    """:func:`functional.huber_loss` as a layer; its arguments are described there.
 
     Example:
         >>> round(HuberLoss()(Tensor([3.0]), Tensor([1.0])).item(), 4)
@@ -384,7 +368,9 @@ class TripletMarginLoss(_Loss):
         3.0
     """
 
-    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean") -> None:
+    def __init__(
+        self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction)
         self.margin = margin
         self.p = p
@@ -392,7 +378,9 @@ class TripletMarginLoss(_Loss):
         self.swap = swap
 
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Tensor:
-        return functional.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, self.swap, self.reduction)
+        return functional.triplet_margin_loss(
+            anchor, positive, negative, self.margin, self.p, self.eps, self.swap, self.reduction
+        )
 
 
 class TripletMarginWithDistanceLoss(_Loss):
@@ -403,11 +391,26 @@ class TripletMarginWithDistanceLoss(_Loss):
         3.0
     """
 
-    def __init__(self, *, distance_function: Callable[[Any, Any], Tensor] | None = None, margin: float = 1.0, swap: bool = False, reduction: str = "mean") -> None:
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Any, Any], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__(reduction)
         self.distance_function = distance_function
         self.margin = margin
         self.swap = swap
 
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Tensor:
-        return functional.triplet_margin_with_distance_loss(anchor, positive, negative, distance_function=self.distance_function, margin=self.margin, swap=self.swap, reduction=self.reduction)
+        return functional.triplet_margin_with_distance_loss(
+            anchor,
+            positive,
+            negative,
+            distance_function=self.distance_function,
+            margin=self.margin,
+            swap=self.swap,
+            reduction=self.reduction,
+        )

@@ -1,0 +1,72 @@
+"""Losses as layers, compared with PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import volta_mlir as volta
+from tests import modules
+from volta_mlir import nn
+from volta_mlir.errors import ShapeError
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+X, Y = normal(4, 3), normal(4, 3, seed=1)
+LABELS, SIGNS = np.array([0, 2, 1, 2]), np.array([1, -1, 1, -1])
+WEIGHT = torch.tensor([0.5, 2.0, 1.0])
+
+
+def distance(a: Any, b: Any) -> Any:
+    return abs(a - b).sum(-1)
+
+
+def case(name: str, *inputs: Any, **kwargs: Any) -> modules.Pair:
+    ours, theirs = modules.build(name, **kwargs)
+    return modules.pair(ours, theirs, *inputs, name=f"{name}({kwargs})")
+
+
+CASES = [
+    ("CrossEntropyLoss", (X, LABELS), {"weight": WEIGHT, "ignore_index": 1, "label_smoothing": 0.1}),
+    ("NLLLoss", (X, LABELS), {"weight": WEIGHT}),
+    ("BCEWithLogitsLoss", (X, (Y > 0).astype(np.float32)), {"weight": WEIGHT, "pos_weight": 2 * WEIGHT}),
+    ("KLDivLoss", (X, Y), {"log_target": True}),
+    ("KLDivLoss", (X, abs(Y)), {}),
+    ("TripletMarginLoss", (X, Y, normal(4, 3, seed=2)), {"margin": 2.0, "swap": True}),
+    ("TripletMarginWithDistanceLoss", (X, Y, normal(4, 3, seed=2)), {"distance_function": distance}),
+    ("MultiMarginLoss", (X, LABELS), {"p": 2, "weight": WEIGHT}),
+    ("CosineEmbeddingLoss", (X, Y, SIGNS), {"margin": 0.2}),
+]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses(reduction: str) -> None:
+    modules.check_eager(case(name, *inputs, reduction=reduction, **kwargs) for name, inputs, kwargs in CASES)
+
+
+def test_compiled() -> None:
+    modules.check_compiled([case(name, *inputs, **kwargs) for name, inputs, kwargs in CASES[:4:3]])
+
+
+def test_weights_are_state() -> None:
+    for name in ("BCELoss", "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "MultiLabelSoftMarginLoss"):
+        loss = getattr(nn, name)(weight=WEIGHT.numpy())
+        assert list(loss.state_dict()) == ["weight"] == list(getattr(torch.nn, name)(weight=WEIGHT).state_dict())
+        assert list(getattr(nn, name)().state_dict()) == []
+    loss = nn.CrossEntropyLoss(WEIGHT.numpy())
+    gradient = volta.grad(lambda models, x: models[1](models[0](x), LABELS))((nn.Linear(3, 3), loss), X)
+    assert gradient[1].weight is None
+    assert gradient[0].weight.shape == (3, 3)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ShapeError, match="cross_entropy"):
+        nn.CrossEntropyLoss()(X, LABELS[:3])
+    with pytest.raises(ValueError, match=r"'average' is not a valid value for reduction"):
+        nn.MSELoss(reduction="average")(X, X)
