@@ -10,8 +10,8 @@ from volta_mlir import nn
 #: Modules that draw random numbers in training, which are others than PyTorch's: compared in evaluation only.
 DRAWING = {"TransformerEncoderLayer", "TransformerDecoderLayer"}
 
-#: Those whose samples take modules as arguments, or minutes (test_nn_transformer.py has smaller ones), or are logarithms
-#: of negative numbers (test_nn_loss.py has better ones).
+#: Those whose samples take modules as arguments, or minutes (test_nn_transformer.py has smaller ones), or are
+#: logarithms of negative numbers (test_nn_loss.py has better ones).
 LEFT_OUT = {"Transformer", "TransformerEncoder", "KLDivLoss"}
 
 NAMES = [name for name in modules.sampled_names() if hasattr(nn, name) and name not in LEFT_OUT]
