@@ -81,6 +81,7 @@ class Theirs:
         self.optimizer = getattr(torch.optim, name)(self.params.values(), **options)
 
     def step(self, gradients: dict[str, Any]) -> None:
+        """Makes an update."""
         for key, param in self.params.items():
             param.grad = torch.tensor(gradients[key])
         torch.set_default_dtype(torch.float64)  # of the scalars that PyTorch keeps
@@ -125,7 +126,7 @@ def test_every_step_is_pytorchs(name: str, options: dict[str, Any], steps: int) 
 
 
 def test_every_compiled_step_is_pytorchs() -> None:
-    start = {name: START[name] for name in ("matrix", "wide")}
+    start = {"matrix": START["matrix"]}
     optimizers = [ours(name, options) for name, options in CASES]
     everything = [(params := tensors(start), optimizer.init(params)) for optimizer in optimizers]
     theirs = [Theirs(name, options, start) for name, options in CASES]
@@ -138,8 +139,7 @@ def test_every_compiled_step_is_pytorchs() -> None:
         ]
 
     for gradients in GRADIENTS:
-        gradients = {name: gradients[name] for name in start}
-        everything = step(everything, gradients)
+        everything = step(everything, {"matrix": gradients["matrix"]})
         for case, their, (params, state) in zip(CASES, theirs, everything, strict=True):
             their.step(gradients)
             their.check(params, state, str(case))

@@ -135,9 +135,9 @@ PAIRS = pairs()
 
 @pytest.mark.parametrize(("schedule", "expected"), [pair[1:] for pair in PAIRS], ids=[pair[0] for pair in PAIRS])
 def test_every_value_is_pytorchs(schedule: Any, expected: list[float]) -> None:
-    numbers = [schedule(step) for step in range(STEPS)]
+    numbers = [schedule(step) for step in range(0, STEPS, 7)]
     assert {type(number) for number in numbers} == {float}
-    np.testing.assert_allclose(numbers, expected, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(numbers, expected[::7], rtol=1e-11, atol=1e-14)
     values = schedule(volta.arange(STEPS))
     assert values.dtype == np.float32 and values.shape == (STEPS,)
     np.testing.assert_allclose(values, expected, rtol=3e-6, atol=1e-7 * max(expected))

@@ -39,7 +39,7 @@ kept. State is in float32 for parameters of half precision.
 >>> theirs(torch.ones(3)).sum().backward()
 >>> torch_optimizer.step()
 >>> model = nn.Linear(3, 2)
->>> model.load_state_dict(theirs.state_dict())
+>>> _ = model.load_state_dict(theirs.state_dict())
 >>> state = optim.Adam().init(model)
 >>> for i, (name, _) in enumerate(theirs.named_parameters()):
 ...     for slot, value in torch_optimizer.state_dict()["state"][i].items():

@@ -32,10 +32,10 @@ from volta_mlir.tensor import Tensor
 LearningRate = Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
 class Schedule(ABC):
     """Base of the schedules: frozen dataclasses that are called with a number of updates."""
 
+    @abstractmethod
     def __call__(self, step: int | Tensor) -> Any:
         """The learning rate after a number of updates.
 
@@ -47,6 +47,12 @@ class Schedule(ABC):
         >>> schedule(3), schedule(arange(5)).tolist()
         (0.25, [0.5, 0.5, 0.25, 0.25, 0.125])
         """
+
+
+class Formula(Schedule):
+    """Base of the schedules that are one formula for a tensor of steps."""
+
+    def __call__(self, step: int | Tensor) -> Any:
         if isinstance(step, Tensor):
             return self.value(astype(step, float32))
         return self.value(Tensor(operator.index(step), float64)).item()
@@ -57,7 +63,7 @@ class Schedule(ABC):
 
 
 @dataclass(frozen=True)
-class FactorSchedule(Schedule):
+class FactorSchedule(Formula):
     """Base of the schedules that multiply the base learning rate with a factor; they can be chained."""
 
     lr: float
@@ -245,12 +251,9 @@ class LambdaLR(Schedule):
     def __call__(self, step: int | Tensor) -> Any:
         return self.lr * self.lr_lambda(step)
 
-    def value(self, t: Tensor) -> Tensor:
-        return self.lr * self.lr_lambda(t)
-
 
 @dataclass(frozen=True)
-class CosineAnnealingLR(Schedule):
+class CosineAnnealingLR(Formula):
     """Follows a cosine down to ``eta_min`` in ``T_max`` steps, then up again, and so on, as PyTorch's.
 
     Args:
@@ -278,7 +281,7 @@ class CosineAnnealingLR(Schedule):
 
 
 @dataclass(frozen=True)
-class CosineAnnealingWarmRestarts(Schedule):
+class CosineAnnealingWarmRestarts(Formula):
     """Follows a cosine down to ``eta_min``, again and again, as PyTorch's.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
@@ -316,7 +319,7 @@ class CosineAnnealingWarmRestarts(Schedule):
 
 
 @dataclass(frozen=True)
-class WarmupCosineLR(Schedule):
+class WarmupCosineLR(Formula):
     """Rises linearly to the base learning rate, then follows a cosine down to ``min_lr``, and stays there.
 
     ``lr * (t + 1) / (warmup_steps + 1)`` for ``t < warmup_steps``; the cosine ends at ``t = total_steps``. PyTorch does
@@ -354,7 +357,7 @@ class WarmupCosineLR(Schedule):
 
 
 @dataclass(frozen=True)
-class OneCycleLR(Schedule):
+class OneCycleLR(Formula):
     """Rises to ``max_lr`` and falls far below where it began, as PyTorch's.
 
     Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018.
@@ -432,7 +435,7 @@ class OneCycleLR(Schedule):
 
 
 @dataclass(frozen=True)
-class CyclicLR(Schedule):
+class CyclicLR(Formula):
     """Rises from ``base_lr`` to ``max_lr`` and falls again, in cycles, as PyTorch's.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
@@ -525,20 +528,17 @@ class SequentialLR(Schedule):
         object.__setattr__(self, "milestones", tuple(self.milestones))
 
     def __call__(self, step: int | Tensor) -> Any:
-        if isinstance(step, Tensor):
-            return self.value(step)
-        index = bisect_right(self.milestones, step)
-        return self.schedulers[index](step - (self.milestones[index - 1] if index else 0))
-
-    def value(self, t: Tensor) -> Tensor:
-        result = self.schedulers[0](t)
+        if not isinstance(step, Tensor):
+            index = bisect_right(self.milestones, step)
+            return self.schedulers[index](step - (self.milestones[index - 1] if index else 0))
+        lr = self.schedulers[0](step)
         for milestone, schedule in zip(self.milestones, self.schedulers[1:], strict=True):
-            result = where(t >= milestone, schedule(maximum(t - milestone, 0)), result)
-        return result
+            lr = where(step >= milestone, schedule(maximum(step - milestone, 0)), lr)
+        return lr
 
 
 @dataclass(frozen=True)
-class ChainedScheduler(Schedule):
+class ChainedScheduler(Formula):
     """Several schedules at once, as PyTorch's: their factors are multiplied.
 
     Args:
