@@ -76,6 +76,15 @@ def test_nothing_to_reduce() -> None:
         volta.argmax(empty, 1)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_means_of_half_precision_do_not_overflow(dtype):
+    x = Tensor(np.tile([300.0, 700.0], 1000), dtype)  # their sum, and their squared distances, exceed float16
+    for function, expected in ((volta.mean, 500), (volta.var, 40000), (volta.std, 200)):
+        assert function(x).dtype.name == dtype
+        np.testing.assert_allclose(function(x).item(), expected, rtol=1e-2)
+    np.testing.assert_array_equal(volta.grad(volta.mean)(x), np.full(2000, 1 / 2000).astype(x.dtype))
+
+
 def test_bad_axes() -> None:
     with pytest.raises(ShapeError, match="axis 3 is out of range for rank 3"):
         volta.sum(X, 3)

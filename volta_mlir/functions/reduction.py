@@ -8,7 +8,7 @@ from typing import Any
 
 from volta_mlir.dialects import elementwise
 from volta_mlir.dialects import reduction as ops
-from volta_mlir.dtypes import INDEX, bool_, int8
+from volta_mlir.dtypes import INDEX, bool_, float32, int8
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions.common import as_tensor, astype, axes_tuple, promote_float
 from volta_mlir.functions.elementwise import exp, isfinite, log, sqrt, square, where
@@ -121,7 +121,12 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """
     (x,) = promote_float(x)
     count = _count(x, axis)
-    return sum(x, axis, keepdims) * (1.0 / count if count else math.nan)
+    return astype(sum(_widened(x), axis, keepdims) * (1.0 / count if count else math.nan), x.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Half precision as float32, since sums may be out of its range where means are not."""
+    return astype(x, float32) if x.dtype.itemsize == 2 else x
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
@@ -132,9 +137,9 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Ten
     [2.0, 0.0]
     """
     (x,) = promote_float(x)
-    divisor = _count(x, axis) - ddof
-    squares = sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims)
-    return squares * (1.0 / divisor if divisor > 0 else math.nan)
+    wide, divisor = _widened(x), _count(x, axis) - ddof
+    squares = sum(square(wide - mean(wide, axis, keepdims=True)), axis, keepdims)
+    return astype(squares * (1.0 / divisor if divisor > 0 else math.nan), x.dtype)
 
 
 def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
