@@ -255,6 +255,18 @@ def test_tied_parameters_stay_tied() -> None:
         np.testing.assert_allclose(model[0].weight, weight.detach(), rtol=1e-5, atol=1e-6)
 
 
+def test_a_tied_parameter_that_is_frozen_in_one_place() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False).freeze(), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    optimizer = optim.SGD(lr=0.5, momentum=0.9)
+    state = optimizer.init(model)
+    assert list(state["momentum_buffer"]) == ["0.weight"]  # its first name, in the state and in updates
+    grads = volta.grad(lambda m: m(np.ones((1, 2), np.float32)).sum())(model)
+    new, _ = optimizer.update(model, grads, state)
+    assert new[0].weight is new[1].weight
+    assert not np.array_equal(new[0].weight, model[0].weight)
+
+
 def test_the_learning_rate_may_be_a_schedule_or_a_tensor() -> None:
     params = {"w": volta.Tensor([1.0])}
     gradient = {"w": volta.Tensor([1.0])}

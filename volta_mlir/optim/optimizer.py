@@ -115,7 +115,24 @@ class Rule(PerParameter):
     Raises:
         ValueError: a hyperparameter is out of its range.
 
-    A subclass defines :meth:`slots`, :meth:`scalars` and :meth:`step`.
+    A subclass is a frozen dataclass that defines :meth:`slots`, :meth:`scalars` and :meth:`step`:
+
+    >>> @dataclass(frozen=True)
+    ... class HeavyBall(Rule):
+    ...     momentum: float = 0.5
+    ...     def slots(self, shape):
+    ...         return {"velocity": (shape, 0)}
+    ...     def scalars(self, step, dtype):
+    ...         return self.learning_rate(step, dtype)
+    ...     def step(self, p, g, slots, lr):
+    ...         velocity = self.momentum * slots["velocity"] - lr * g
+    ...         return p + velocity, {"velocity": velocity}
+    >>> optimizer, w = HeavyBall(lr=1.0), Tensor([8.0])
+    >>> state = optimizer.init(w)
+    >>> for _ in range(2):
+    ...     w, state = optimizer.update(w, Tensor([2.0]), state)
+    >>> w.tolist()
+    [3.0]
     """
 
     lr: float | Tensor | Callable[[Tensor], Any]

@@ -97,11 +97,12 @@ def as_wide(x: Tensor) -> Tensor:
 
 
 def _named(params: Any, chosen: list[bool]) -> dict[Hashable, Named]:
-    """The distinct leaves that are chosen in at least one place."""
+    """The distinct leaves that are chosen in at least one place, under the name of their first place."""
+    identities = leaf_identities(params)
+    used = {identity for identity, use in zip(identities, chosen, strict=True) if use}
     names: dict[Hashable, Named] = {}
-    leaves = zip(trees.accessors(params), trees.leaves(params), leaf_identities(params), chosen, strict=True)
-    for accessor, leaf, identity, use in leaves:
-        if use and identity not in names:
+    for accessor, leaf, identity in zip(trees.accessors(params), trees.leaves(params), identities, strict=True):
+        if identity in used and identity not in names:
             names[identity] = Named(trees.path_name(accessor), as_argument(leaf))
     if len({name for name, _ in names.values()}) != len(names):
         raise ShapeError("two parameters have the same dotted name; rename a key that has a dot")
