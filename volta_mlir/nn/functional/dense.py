@@ -1,8 +1,8 @@
 """Linear maps, lookups, and distances between vectors.
 
 They have PyTorch's names, arguments and derivatives; ``sparse`` is left out, since gradients are dense. Indices are
-integers of any dtype. Those that are known when the function is called are checked; in a compiled program, reading out
-of range takes the first or the last entry.
+integers of any dtype. Those that are known when the function is called are checked; in a compiled program, negative
+ones count from the end, and what is out of range then is clamped.
 """
 
 from __future__ import annotations
