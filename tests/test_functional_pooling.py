@@ -11,7 +11,7 @@ import torch
 import volta_mlir as volta
 from tests import pytorch
 from tests.pytorch import Call, call
-from volta_mlir import DTypeError, ShapeError
+from volta_mlir import DTypeError, ShapeError, TraceError
 from volta_mlir.nn import functional as F
 
 RANKS = (1, 2, 3)
@@ -124,6 +124,7 @@ def test_dtypes(name: str) -> None:
 def test_compiled() -> None:
     names = [f"{kind}{rank}d" for kind, rank in COMPILED.items()]
     pairs: list[Any] = [(getattr(F, name), theirs(name), hand_made(name)[0]) for name in names]
+    pairs += [(F.fractional_max_pool2d, theirs("fractional_max_pool2d"), fractional("fractional_max_pool2d")[0])]
     pairs += [(F.max_pool1d, theirs("max_pool1d"), hand_made("max_pool1d")[1])]
     pairs += [(F.adaptive_avg_pool1d, theirs("adaptive_avg_pool1d"), hand_made("adaptive_avg_pool1d")[1])]
     pytorch.check_compiled(pairs, operations=256)
@@ -146,6 +147,39 @@ def test_integers_have_maxima() -> None:
 
 def test_no_results() -> None:
     assert F.adaptive_avg_pool1d(volta.ones((2, 3, 4)), 0).shape == (2, 3, 0)
+
+
+def fractional(name: str) -> list[Call]:
+    """Calls with given random numbers, and 0 and almost 1 among them."""
+    rank = int(name[-2])
+    x, ratios = draw(2, 3, *(9, 7, 8)[:rank]), (0.5, 0.7, 0.6)[:rank]
+    samples = torch.tensor(np.random.default_rng(0).uniform(size=(2, 3, rank)).astype(np.float32))
+    samples[0, 0, 0], samples[0, 1, 0] = 0, 1 - 2.0**-24
+    return [
+        Call("size", (x.requires_grad_(), 2, (5, 5, 4)[:rank], None, True), {"_random_samples": samples}),
+        Call("ratio", (x, (3, 2, 4)[:rank], None, ratios), {"_random_samples": samples}),
+        Call("one", (x, 3, 1), {"_random_samples": samples}),
+        Call("unbatched", (x.detach()[0], 2, 4, None, True), {"_random_samples": samples[:1]}),
+    ]
+
+
+@pytest.mark.parametrize("name", ["fractional_max_pool2d", "fractional_max_pool3d"])
+def test_fractional(name: str) -> None:
+    pytorch.check_eager(getattr(F, name), theirs(name), fractional(name))
+    x, key = volta.Tensor(draw(1, 1, *(12,) * int(name[-2])).numpy()), volta.random.key(0)
+    outs = [getattr(F, name)(x, 2, 8, key=k).tolist() for k in (key, key, volta.random.key(1))]
+    assert outs[0] == outs[1] != outs[2]
+
+
+def test_bad_fractions() -> None:
+    x = volta.ones((1, 3, 3))
+    with pytest.raises(TraceError, match=r"pass key=volta.random.key\(seed\)"):
+        F.fractional_max_pool2d(x, 2, 2)
+    for sizes in ((None, None), (2, 0.5)):
+        with pytest.raises(ValueError, match="either output_size or output_ratio, and not both"):
+            F.fractional_max_pool2d(x, 2, *sizes, key=volta.random.key(0))
+    with pytest.raises(ShapeError, match=r"\(3, 3\) windows of \(2, 2\) elements at different places do not fit"):
+        F.fractional_max_pool2d(x, 2, 3, key=volta.random.key(0))
 
 
 ONES = volta.ones

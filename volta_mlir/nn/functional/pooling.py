@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import volta_mlir as volta
+from volta_mlir import random
 from volta_mlir.dtypes import INDEX
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.functional.activation import relu
 from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis, with_batch
@@ -28,6 +29,8 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
@@ -723,3 +726,127 @@ def adaptive_max_pool3d(input: Any, output_size: OutputSize, return_indices: boo
     [[[[1.0]]]]
     """
     return _adaptive_max_pool(3, input, output_size, return_indices)
+
+
+# -- windows at random places --------------------------------------------------------------------------------------
+
+
+def _fractional_max_pool(
+    rank: int,
+    input: Any,
+    kernel_size: Extents,
+    output_size: Extents | None,
+    output_ratio: float | Sequence[float] | None,
+    return_indices: bool,
+    samples: Any,
+    key: Any,
+) -> Any:
+    what = f"fractional_max_pool{rank}d"
+    x, is_batched = with_batch(what, float_tensor(what, input), rank)
+    extents, kernel = x.shape[2:], per_axis(what, "kernel_size", kernel_size, rank)
+    if output_size is not None and output_ratio is None:
+        sizes = per_axis(what, "output_size", output_size, rank)
+    elif output_ratio is not None and output_size is None:
+        ratios = tuple(output_ratio) if isinstance(output_ratio, Sequence) else (output_ratio,) * rank
+        sizes = tuple(int(n * r) for n, r in zip(extents, ratios, strict=True))
+    else:
+        raise ValueError(f"{what}: expected either output_size or output_ratio, and not both")
+    if any(s < 1 or s + k - 1 > n for s, k, n in zip(sizes, kernel, extents, strict=True)):
+        raise ShapeError(f"{what}: {sizes} windows of {kernel} elements at different places do not fit into {x.spec}")
+    batch, channels, *_ = x.shape
+    if samples is None:
+        if key is None:
+            raise TraceError(f"{what}: pass key=volta.random.key(seed), which says where the windows are")
+        samples = random.uniform(key, (batch, channels, rank), compute_dtype(x))
+    check_shape(what, "_random_samples", samples, (batch, channels, rank))
+    # Indices of the elements of all windows, row-major over the spatial axes: (N, C, windows…, window…).
+    flat: Any = 0
+    for axis, (extent, size, width) in enumerate(zip(extents, sizes, kernel, strict=True)):
+        # PyTorch's samples for images are in the order W, H, those for volumes D, H, W.
+        sample = as_tensor(samples, compute_dtype(x))[:, :, rank - 1 - axis if rank == 2 else axis]
+        places = _fractional_starts(sample, extent, size, width).expand_dims(-1) + volta.arange(width)
+        shape = [batch, channels, *(1,) * (2 * rank)]
+        shape[2 + axis], shape[2 + rank + axis] = size, width
+        flat = flat * extent + places.reshape(shape)
+    flat = flat.reshape(batch, channels, math.prod(sizes), math.prod(kernel))
+    elements = x.reshape(batch, channels, math.prod(extents))
+    windows = volta.take_along_axis(elements, flat.reshape(batch, channels, math.prod(flat.shape[2:])), 2)
+    best = volta.argmax(windows.reshape(flat.shape), -1, keepdims=True)
+    indices = volta.take_along_axis(flat, best, 3).squeeze(3)
+    out = volta.take_along_axis(elements, indices, 2).reshape(batch, channels, *sizes)
+    out = out if is_batched else out.squeeze(0)
+    return (out, indices.reshape(out.shape)) if return_indices else out
+
+
+def _fractional_starts(sample: Tensor, extent: int, size: int, width: int) -> Tensor:
+    """Where the windows along one axis begin: one more axis, of ``size``. The last one ends where the axis does."""
+    last = extent - width
+    if size == 1:
+        return volta.full((*sample.shape, 1), last, INDEX)
+    ratio, sample = last / (size - 1), sample.expand_dims(-1)
+    numbers = volta.iota((size,))
+    starts = volta.floor((numbers.astype(sample.dtype) + sample) * ratio) - volta.floor(sample * ratio)
+    return volta.where(numbers == size - 1, last, starts.astype(INDEX))
+
+
+def fractional_max_pool2d(
+    input: Any,
+    kernel_size: Extents,
+    output_size: Extents | None = None,
+    output_ratio: float | Sequence[float] | None = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+    *,
+    key: Any = None,
+) -> Any:
+    """The maxima of windows whose distances vary randomly, for results that need not divide the input.
+
+    Args:
+        input: ``(N, C, H, W)`` or ``(C, H, W)``, floating-point.
+        kernel_size: how many elements a window has, a number or one for each of H and W.
+        output_size: how many windows there are, a number or one for each of H and W.
+        output_ratio: instead of ``output_size``, its ratio to the input's extents, between 0 and 1.
+        return_indices: whether to return a pair with the indices of the maxima (int32), row-major.
+        key: a key of :mod:`volta_mlir.random`, which says where the windows are.
+        _random_samples: instead of a key, ``(N, C, 2)`` numbers from 0 to 1, for W and H.
+
+    Raises:
+        ShapeError: the windows do not fit into the input.
+        ValueError: not exactly one of ``output_size`` and ``output_ratio`` is given.
+        TraceError: there is no key.
+        DTypeError: the input is not of a floating-point dtype.
+
+    Source: Graham, "Fractional Max-Pooling" (2014).
+
+    >>> x = Tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]])
+    >>> fractional_max_pool2d(x, 2, output_size=1, key=random.key(0)).tolist()
+    [[[9.0]]]
+    """
+    return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, return_indices, _random_samples, key)
+
+
+def fractional_max_pool3d(
+    input: Any,
+    kernel_size: Extents,
+    output_size: Extents | None = None,
+    output_ratio: float | Sequence[float] | None = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+    *,
+    key: Any = None,
+) -> Any:
+    """:func:`fractional_max_pool2d` for volumes.
+
+    Args:
+        input: ``(N, C, D, H, W)`` or ``(C, D, H, W)``, floating-point.
+        kernel_size, output_size, output_ratio, return_indices, key: as for :func:`fractional_max_pool2d`; a number, or
+            one for each of D, H and W.
+        _random_samples: instead of a key, ``(N, C, 3)`` numbers from 0 to 1, for D, H and W.
+
+    Raises:
+        ShapeError, ValueError, TraceError, DTypeError: as for :func:`fractional_max_pool2d`.
+
+    >>> fractional_max_pool3d(volta.ones((1, 3, 3, 3)), 2, output_ratio=0.7, key=random.key(0)).shape
+    (1, 2, 2, 2)
+    """
+    return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, return_indices, _random_samples, key)

@@ -65,6 +65,8 @@ def _per_channel(what: str, x: Tensor, ranks: Sequence[int], unbatched: int | No
 def dropout(input: Any, p: float = 0.5, training: bool = True, *, key: Any = None) -> Tensor:
     """In training, zeros instead of each element with probability ``p``; others are divided by ``1 - p``.
 
+    What is dropped is zero even where the input is infinite or NaN.
+
     Args:
         input: any shape, floating-point.
         p: a Python number from 0 to 1.
