@@ -282,6 +282,10 @@ class Lowering:
             array = array.view(dtype.name[1:])
         return arith.constant(signless_element_type(dtype), self._scalar_attr(array))
 
+    def opaque(self, scalar: Any) -> Any:
+        """A scalar that no optimisation knows, nor takes for equal to another one."""
+        return ir.Operation.create("util.optimization_barrier", results=[scalar.type], operands=[scalar]).result
+
     def index(self, loop: int) -> Any:
         """The current value of a loop, as an ``index``; inside a body."""
         return linalg.IndexOp(loop).result

@@ -64,6 +64,9 @@ class Control:
         """The symbols of the functions that this one is made of."""
         return [self._attribute(self.kind)]
 
+    #: Whether it is lowered to a loop.
+    is_loop = False
+
     #: The function that a call becomes when nothing is left to differentiate; None for one that stays a call.
     inlined_as: str | None = None
 
@@ -159,6 +162,8 @@ class Scan(Control, kind="volta.scan"):
 
     Reverse mode keeps the carry of every step and computes the rest of a step again in the backward loop.
     """
+
+    is_loop = True
 
     @property
     def body(self) -> str:
@@ -329,19 +334,41 @@ class Scan(Control, kind="volta.scan"):
 
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         consts, carry, inputs = self.split(operands)
-        outputs = [b.empty(s) for s in self.results[len(carry) :]]
+        outputs = [_own_memory(b, s) for s in self.results[len(carry) :]]
+        always = b.opaque(b.scalar(True, bool_))
         start, stop, step = (b.constant_index(i) for i in (0, self.length, 1))
         loop = scf.ForOp(start, stop, step, [*carry, *outputs])
         with ir.InsertionPoint(loop.body):
             i = loop.induction_variable
             if self.reverse:
                 i = arith.subi(b.constant_index(self.length - 1), i)
-            state, collected = list(loop.inner_iter_args[: len(carry)]), list(loop.inner_iter_args[len(carry) :])
+            arguments = list(loop.inner_iter_args)
+            state, collected = _read_only(b, arguments[: len(carry)], always), arguments[len(carry) :]
             steps = [b.row(x, i) for x in inputs]
             outs = _call_converted(self.body, self._specs_of(self.body)[1], [*consts, *state, *steps])
             rows = [b.set_row(stack, i, y) for stack, y in zip(collected, outs[len(carry) :], strict=True)]
             scf.yield_([*outs[: len(carry)], *rows])
         return list(loop.results)
+
+
+# IREE updates what a loop carries in place, since it is told that nothing has to be moved between devices (see
+# convert_volta_to_linalg). It then takes for granted that a carried tensor has memory of its own, and that the one use
+# which updates it is the last one. Both are made true here.
+
+
+def _own_memory(b: Lowering, spec: TensorSpec) -> Any:
+    """The first value of collected results, whose steps overwrite it: none that is merged with another one's."""
+    return b.filled(b.opaque(b.scalar(0, spec.dtype)), spec) if spec.size else b.empty(spec)
+
+
+def _read_only(b: Lowering, carried: Sequence[Any], always: Any) -> list[Any]:
+    """What a loop carries, from operations that only read it. Where it is updated, that makes a copy."""
+
+    def choose(x: Any) -> Any:
+        zero = arith.constant(x.type, 0.0 if isinstance(x.type, ir.FloatType) else 0)
+        return arith.select(always, x, zero)
+
+    return [b.elementwise(spec_of(x.type), [x], choose) if spec_of(x.type).size else x for x in carried]
 
 
 def _call_converted(name: str, results: Sequence[TensorSpec], operands: Sequence[Any]) -> list[Any]:
@@ -387,6 +414,8 @@ class While(Control, kind="volta.while"):
 
     Forward mode only: nothing bounds what reverse mode would have to keep.
     """
+
+    is_loop = True
 
     @property
     def body(self) -> str:
@@ -481,13 +510,16 @@ class While(Control, kind="volta.while"):
     def lower(self, b: Lowering, operands: list[Any]) -> list[Any]:
         consts, carry = operands[: self.consts], operands[self.consts :]
         types = [v.type for v in carry]
+        always = b.opaque(b.scalar(True, bool_))
         loop = scf.WhileOp(types, carry)
         before, after = (region.blocks.append(*types) for region in loop.regions)
         with ir.InsertionPoint(before):
-            (test,) = _call_converted(self.condition, [TensorSpec((), bool_)], [*consts, *before.arguments])
+            state = _read_only(b, before.arguments, always)
+            (test,) = _call_converted(self.condition, [TensorSpec((), bool_)], [*consts, *state])
             scf.condition(tensor.extract(test, []), list(before.arguments))
         with ir.InsertionPoint(after):
-            scf.yield_(_call_converted(self.body, self.results, [*consts, *after.arguments]))
+            state = _read_only(b, after.arguments, always)
+            scf.yield_(_call_converted(self.body, self.results, [*consts, *state]))
         return list(loop.results)
 
 

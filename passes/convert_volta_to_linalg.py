@@ -6,9 +6,13 @@ from typing import Any
 from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import func, ir, signless_tensor_type, spec_of
+from volta_mlir.mlir import foreign_attribute, func, ir, signless_tensor_type, spec_of
 from volta_mlir.passes.derived import callee_of, control_of, expand, functions, require_one_block
 from volta_mlir.passes.manager import Pass, source_location
+
+#: Tells IREE that its default device reads its own memory. IREE 3.13 does not find out on which device a value is that
+#: a loop carries, and copies it to the default one at every use unless it knows that nothing has to be moved.
+ONE_DEVICE = "#hal.device.topology<links = [(@__device_0 -> @__device_0 = {unified_memory = true})]>"
 
 
 @dataclass
@@ -22,8 +26,11 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
                 raise CompileError(f"'{op.operation.name}' can't be lowered outside of a function", location=where)
         declarations = []
         for function in functions(module):
-            if control_of(function):
+            control = control_of(function)
+            if control:
                 declarations.append(function)
+                if control.is_loop:
+                    module.operation.attributes["stream.topology"] = foreign_attribute(ONE_DEVICE)
             else:
                 _convert_function(function)
         for declaration in declarations:

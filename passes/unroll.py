@@ -1,7 +1,7 @@
 """volta-unroll: short scans as straight-line code.
 
-IREE copies the collected results of a loop at every iteration, and can't fuse across iterations; unrolled, a scan has
-neither cost. Long ones stay loops, since every step adds to the compile time.
+A loop costs the host some time at every iteration, and IREE can't fuse across iterations; unrolled, a scan has neither
+cost. Long ones stay loops, since every step adds to the compile time.
 """
 
 from dataclasses import dataclass

@@ -86,6 +86,18 @@ def _make_context() -> Any:
 
 
 @cache
+def foreign_attribute(text: str) -> Any:
+    """An attribute of a dialect that only IREE knows; it is printed as it was given."""
+    ctx = context()
+    with _context_lock:
+        before, ctx.allow_unregistered_dialects = ctx.allow_unregistered_dialects, True
+        try:
+            return ir.Attribute.parse(text, ctx)
+        finally:
+            ctx.allow_unregistered_dialects = before
+
+
+@cache
 def element_type(dtype: np.dtype) -> Any:
     """The MLIR element type of ``dtype``: unsigned integers are ``ui*`` in volta, signed ones signless ``i*``."""
     return ir.Type.parse(_ELEMENT_NAMES[dtype], context())

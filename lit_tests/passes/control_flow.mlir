@@ -17,10 +17,20 @@
 // CHECK: func.func private @body.vmap(%{{.*}}: tensor<f32>, %{{.*}}: tensor<7xf32>, %{{.*}}: tensor<7xf32>)
 // CHECK: volta.reverse = true, volta.scan = @body.bwd
 
+// Collected results begin as tensors that are not one, and the body has what is carried from an operation that reads it.
+
+// LOOP: module attributes {stream.topology =
 // LOOP-LABEL: func.func @main
+// LOOP: %[[ZERO:.*]] = "util.optimization_barrier"
+// LOOP: linalg.fill ins(%[[ZERO]] : f32)
+// LOOP: %[[ZERO2:.*]] = "util.optimization_barrier"
+// LOOP: linalg.fill ins(%[[ZERO2]] : f32)
+// LOOP: %[[ALWAYS:.*]] = "util.optimization_barrier"(%true)
 // LOOP: scf.for %{{.*}} = %{{.*}} iter_args(%[[CARRY:.*]] = %{{.*}}, %[[OUT:.*]] = %{{.*}}, %[[STACK:.*]] = %{{.*}}) -> (tensor<f32>, tensor<4xf32>, tensor<4xf32>)
-// LOOP-NEXT: %[[ROW:.*]] = tensor.extract_slice
-// LOOP-NEXT: %[[STEP:.*]]:3 = func.call @body.keep{{.*}}(%{{.*}}, %[[CARRY]], %[[ROW]])
+// LOOP: %[[READ:.*]] = linalg.generic {{.*}} ins(%[[CARRY]] : tensor<f32>)
+// LOOP: arith.select %[[ALWAYS]], %{{.*}}, %{{.*}} : f32
+// LOOP: %[[ROW:.*]] = tensor.extract_slice
+// LOOP-NEXT: %[[STEP:.*]]:3 = func.call @body.keep{{.*}}(%{{.*}}, %[[READ]], %[[ROW]])
 // LOOP-NEXT: %[[OUT2:.*]] = tensor.insert_slice %[[STEP]]#1 into %[[OUT]]
 // LOOP-NEXT: %[[STACK2:.*]] = tensor.insert_slice %[[STEP]]#2 into %[[STACK]]
 // LOOP-NEXT: scf.yield %[[STEP]]#0, %[[OUT2]], %[[STACK2]]
