@@ -22,6 +22,7 @@ import operator
 import numpy as np
 
 from volta_mlir import functions as F
+from volta_mlir.dialects import attention_kernels
 from volta_mlir.dialects.base import Composite, Operand, Result, require, require_float
 from volta_mlir.dialects.elementwise import StopGradientOp
 from volta_mlir.dialects.reduction import accumulator
@@ -155,23 +156,29 @@ def _attention(q, k, v, mask, scale, causal):
     return F.concatenate(outs, 3), F.concatenate(sums, 3)
 
 
+def _score_gradients(q, k, v, mask, lse, delta, dout, scale, causal, first, last):
+    """The probabilities of queries ``first`` to ``last`` and the gradients of their scores.
+
+    ``q`` and ``dout`` are theirs, ``k`` and ``v`` what they meet; the others are whole.
+    """
+    scores = _scores(q, k, None if mask is None else _mask_rows(mask, first, last), first, scale, causal)
+    sums = F.expand_dims(_rows(lse, first, last), -1)
+    p = F.exp(scores - F.where(sums == -np.inf, 0.0, sums))
+    return p, p * (_product(dout, v) - F.expand_dims(_rows(delta, first, last), -1))
+
+
 def _gradients(q, k, v, mask, lse, delta, dout, scale, causal):
-    """The cotangents of queries, keys and values, and of the mask for each block of queries."""
-    dq, dmask, block = [], [], None
+    """The cotangents of queries, keys and values, block by block."""
+    dq, block = [], None
     dk, dv = F.zeros(k.shape, lse.dtype), F.zeros(v.shape, lse.dtype)
     for first, last, count in _blocks(q, k, causal):
-        part = None if mask is None else _mask_rows(mask, first, last)
         queries, cotangent = (_after(_rows(x, first, last), block) for x in (q, dout))
-        scores = _scores(queries, _keys(k, count), part, first, scale, causal)
-        sums = F.expand_dims(_rows(lse, first, last), -1)
-        p = F.exp(scores - F.where(sums == -np.inf, 0.0, sums))
-        ds = p * (_product(cotangent, _keys(v, count)) - F.expand_dims(_rows(delta, first, last), -1))
-        block = _weighted(ds, _keys(k, count)) * scale
+        keys, values = _keys(k, count), _keys(v, count)
+        p, ds = _score_gradients(queries, keys, values, mask, lse, delta, cotangent, scale, causal, first, last)
+        block = _weighted(ds, keys) * scale
         dq.append(block.astype(q.dtype))
         dk, dv = _add_keys(dk, _collected(ds, queries)), _add_keys(dv, _collected(p, cotangent))
-        if mask is not None:
-            dmask.append(F.sum(ds, [a for a in range(5) if mask.shape[a] == 1], keepdims=True))
-    return F.concatenate(dq, 3), (dk * scale).astype(k.dtype), dv.astype(v.dtype), dmask
+    return F.concatenate(dq, 3), (dk * scale).astype(k.dtype), dv.astype(v.dtype)
 
 
 def _add_keys(total, part):
@@ -246,6 +253,11 @@ def _split(results, size):
     return tuple(F.reshape(x, (size, x.shape[0] // size, *x.shape[1:])) for x in results)
 
 
+def _shared_axes(mask):
+    """The axes along which a mask is the same for all."""
+    return tuple(a for a in range(5) if mask.shape[a] == 1)
+
+
 def _pairs(q, k, causal):
     """How many scores are computed."""
     length, source = q.shape[3], k.shape[2]
@@ -285,6 +297,12 @@ class AttentionOp(Composite, name="attention"):
     def pullback(cls, primals, outs, cotangents, *, scale, causal):
         delta = _delta(outs, cotangents)
         return AttentionGradOp.apply(*primals, outs[1], delta, cotangents[0], scale=scale, causal=causal)
+
+    @classmethod
+    def kernel(cls, name, operands, results, **attributes):
+        if attention_kernels.applies(*operands):
+            return attention_kernels.forward(name, *operands, None, results, **attributes)
+        return None
 
     @classmethod
     def batch(cls, operands, batched, **attributes):
@@ -328,7 +346,13 @@ class AttentionGradOp(Composite, name="attention_grad"):
 
     @classmethod
     def expand(cls, q, k, v, lse, delta, dout, *, scale, causal):
-        return _gradients(q, k, v, None, lse, delta, dout, scale, causal)[:3]
+        return _gradients(q, k, v, None, lse, delta, dout, scale, causal)
+
+    @classmethod
+    def kernel(cls, name, operands, results, **attributes):
+        if attention_kernels.applies(*operands[:3]):
+            return attention_kernels.gradient(name, *operands[:3], None, *operands[3:], results, **attributes)
+        return None
 
     @classmethod
     def batch(cls, operands, batched, **attributes):
@@ -371,10 +395,15 @@ class MaskedAttentionOp(Composite, name="masked_attention"):
 
     @classmethod
     def pullback(cls, primals, outs, cotangents, *, scale):
-        *grads, dmask = MaskedAttentionGradOp.apply(
-            *primals, outs[1], _delta(outs, cotangents), cotangents[0], scale=scale
-        )
-        return *grads, None if primals[3].dtype == bool_ else dmask
+        operands = *primals, outs[1], _delta(outs, cotangents), cotangents[0]
+        grads = MaskedAttentionGradOp.apply(*operands, scale=scale)
+        return *grads, None if primals[3].dtype == bool_ else AttentionMaskGradOp.apply(*operands, scale=scale)
+
+    @classmethod
+    def kernel(cls, name, operands, results, *, scale):
+        if attention_kernels.applies(*operands[:3]):
+            return attention_kernels.forward(name, *operands, results, scale=scale, causal=False)
+        return None
 
     @classmethod
     def batch(cls, operands, batched, *, scale):
@@ -390,11 +419,8 @@ class MaskedAttentionOp(Composite, name="masked_attention"):
         return _pairs(q, k, False) * (2 * q.shape[-1] + 2 * v.shape[-1] + 5)
 
 
-class MaskedAttentionGradOp(Composite, name="masked_attention_grad"):
-    """The cotangents of masked attention's operands, as :class:`AttentionGradOp` has them for attention's.
-
-    That of a bool mask is zero.
-    """
+class MaskedGradient(Composite):
+    """Family of the gradients of masked attention, with :class:`AttentionGradOp`'s operands and the mask."""
 
     q: Operand
     k: Operand
@@ -403,9 +429,52 @@ class MaskedAttentionGradOp(Composite, name="masked_attention_grad"):
     lse: Operand
     delta: Operand
     dout: Operand
+
+    @classmethod
+    def batch(cls, operands, batched, *, scale):
+        size = _size(operands, batched)
+        others = _merged(operands[:3] + operands[4:], batched[:3] + batched[4:], size)
+        outs = cls.apply(*others[:3], _merged_mask(operands, batched), *others[3:], scale=scale)
+        return _split(outs if isinstance(outs, tuple) else (outs,), size)
+
+
+class MaskedAttentionGradOp(MaskedGradient, name="masked_attention_grad"):
+    """The cotangents of queries, keys and values of masked attention; see :class:`AttentionGradOp`."""
+
     dq: Result
     dk: Result
     dv: Result
+    scale: float
+
+    @classmethod
+    def infer(cls, q, k, v, mask, lse, delta, dout, *, scale):
+        _check(q, k, v, mask)
+        _check_gradient(q, v, lse, delta, dout)
+        return q, k, v
+
+    @staticmethod
+    def reference(q, k, v, mask, lse, delta, dout, *, scale):
+        return _reference_gradients(q, k, v, mask, lse, delta, dout, scale, False)[:3]
+
+    @classmethod
+    def expand(cls, q, k, v, mask, lse, delta, dout, *, scale):
+        return _gradients(q, k, v, mask, lse, delta, dout, scale, False)
+
+    @classmethod
+    def kernel(cls, name, operands, results, *, scale):
+        if attention_kernels.applies(*operands[:3]):
+            return attention_kernels.gradient(name, *operands, results, scale=scale, causal=False)
+        return None
+
+    @classmethod
+    def flops(cls, operands, results, *, scale):
+        q, k, v, *_ = operands
+        return _pairs(q, k, False) * (6 * q.shape[-1] + 4 * v.shape[-1] + 6)
+
+
+class AttentionMaskGradOp(MaskedGradient, name="attention_mask_grad"):
+    """The cotangent of the mask of masked attention, a float mask; an op of its own, since it is seldom wanted."""
+
     dmask: Result
     scale: float
 
@@ -413,31 +482,30 @@ class MaskedAttentionGradOp(Composite, name="masked_attention_grad"):
     def infer(cls, q, k, v, mask, lse, delta, dout, *, scale):
         _check(q, k, v, mask)
         _check_gradient(q, v, lse, delta, dout)
-        return q, k, v, mask.with_dtype(lse.dtype)
+        require_float(mask, "attention_mask_grad")
+        return mask
 
     @staticmethod
     def reference(q, k, v, mask, lse, delta, dout, *, scale):
-        dq, dk, dv, ds = _reference_gradients(q, k, v, mask, lse, delta, dout, scale, False)
-        shared = tuple(a for a in range(5) if mask.shape[a] == 1)
-        return dq, dk, dv, np.zeros(mask.shape) if mask.dtype == bool_ else ds.sum(shared, keepdims=True)
+        *_, ds = _reference_gradients(q, k, v, mask, lse, delta, dout, scale, False)
+        return ds.sum(_shared_axes(mask), keepdims=True)
 
     @classmethod
     def expand(cls, q, k, v, mask, lse, delta, dout, *, scale):
-        *grads, blocks = _gradients(q, k, v, mask, lse, delta, dout, scale, False)
-        if mask.dtype == bool_:
-            return *grads, F.zeros(mask.shape, lse.dtype)
-        return *grads, functools.reduce(operator.add, blocks) if mask.shape[3] == 1 else F.concatenate(blocks, 3)
+        sums, block = [], None
+        for first, last, _ in _blocks(q, k, False):
+            queries, cotangent = (_after(_rows(x, first, last), block) for x in (q, dout))
+            _, ds = _score_gradients(queries, k, v, mask, lse, delta, cotangent, scale, False, first, last)
+            block = F.sum(ds, _shared_axes(mask), keepdims=True)
+            sums.append(block)
+        return functools.reduce(operator.add, sums) if mask.shape[3] == 1 else F.concatenate(sums, 3)
 
     @classmethod
     def batch(cls, operands, batched, *, scale):
-        mask, size = operands[3], _size(operands, batched)
-        others = _merged(operands[:3] + operands[4:], batched[:3] + batched[4:], size)
-        outs = cls.apply(*others[:3], _merged_mask(operands, batched), *others[3:], scale=scale)
-        *grads, dmask = _split(outs, size)
-        shared = mask.shape[batched[3]] == 1
-        return *grads, F.sum(dmask, 1, keepdims=True) if shared else dmask
+        (dmask,) = super().batch(operands, batched, scale=scale)
+        return F.sum(dmask, 1, keepdims=True) if operands[3].shape[batched[3]] == 1 else dmask
 
     @classmethod
     def flops(cls, operands, results, *, scale):
         q, k, v, *_ = operands
-        return _pairs(q, k, False) * (6 * q.shape[-1] + 4 * v.shape[-1] + 6)
+        return _pairs(q, k, False) * (2 * q.shape[-1] + 2 * v.shape[-1] + 6)

@@ -15,6 +15,7 @@ An op that is made of others (:class:`Composite`) writes, instead of ``tangent``
 
 ``expand``      its results in terms of other ops, which are differentiated and lowered in its place
 ``pullback``    optional: a reverse mode of its own
+``kernel``      optional: code for the CPU that computes the same, see :mod:`volta_mlir.kernels`
 
 Families (elementwise, movement, reduction, …) implement the facets that their members share, so that a member is
 a few lines. A facet that is missing raises :class:`FacetError` with the class, the facet and what needed it.
@@ -176,8 +177,12 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
 
     def attribute_values(self) -> dict[str, Any]:
         """This operation's attributes as Python values."""
-        raw = self.operation.attributes
-        return {key: _CODECS[type_][1](raw[key]) for key, type_ in self.attribute_types.items()}
+        return self.decode(self.operation.attributes)
+
+    @classmethod
+    def decode(cls, attributes: Any) -> dict[str, Any]:
+        """MLIR attributes as Python values: the inverse of :meth:`encode`."""
+        return {key: _CODECS[type_][1](attributes[key]) for key, type_ in cls.attribute_types.items()}
 
     @classmethod
     def infer_all(cls, *specs: TensorSpec, **attributes: Any) -> tuple[TensorSpec, ...]:
@@ -319,6 +324,13 @@ class Composite(Op):
     def expand(cls, *operands: Any, **attributes: Any) -> Any:
         """The results, a Tensor or a tuple of them, in terms of other ops."""
         raise cls.missing("expand", "lowering and differentiation")
+
+    @classmethod
+    def kernel(
+        cls, name: str, operands: Sequence[TensorSpec], results: Sequence[TensorSpec], **attributes: Any
+    ) -> str | None:
+        """MLIR text of a private function ``name`` that computes the op on the CPU; None where the expansion does."""
+        return None
 
 
 def normalize_axis(axis: int, rank: int, what: str) -> int:

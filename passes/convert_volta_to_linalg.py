@@ -1,13 +1,15 @@
 """convert-volta-to-linalg: every op by its ``lower`` facet, signed and unsigned types to signless ones."""
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir import kernels
 from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
-from volta_mlir.mlir import foreign_attribute, func, ir, signless_tensor_type, spec_of
-from volta_mlir.passes.derived import callee_of, control_of, expand, functions, require_one_block
+from volta_mlir.mlir import foreign_attribute, func, function_named, ir, signless_tensor_type, spec_of
+from volta_mlir.passes.derived import build_function, callee_of, control_of, expand, functions, require_one_block
 from volta_mlir.passes.manager import Pass, source_location
 
 #: Tells IREE that its default device reads its own memory. IREE 3.13 does not find out on which device a value is that
@@ -17,13 +19,18 @@ ONE_DEVICE = "#hal.device.topology<links = [(@__device_0 -> @__device_0 = {unifi
 
 @dataclass
 class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
-    """Lower every volta op to linalg, tensor, arith and math on signless types; no volta op is left."""
+    """Lower every volta op to linalg, tensor, arith and math on signless types; no volta op is left.
+
+    An op that has a kernel becomes a call of a function that says so.
+    """
 
     def run(self, module: Any) -> None:
         for op in module.body.operations:
             if isinstance(op, Op) or op.operation.name == "builtin.module":
                 where = source_location(op.location)
                 raise CompileError(f"'{op.operation.name}' can't be lowered outside of a function", location=where)
+        for function in functions(module):
+            _replace_composites(module, function)
         declarations = []
         for function in functions(module):
             control = control_of(function)
@@ -35,6 +42,38 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
                 _convert_function(function)
         for declaration in declarations:
             declaration.erase()
+
+
+def _replace_composites(module: Any, parent: Any) -> None:
+    """Makes the composite ops inside another one calls of kernels' functions, or expands them."""
+    for region in parent.operation.regions:
+        for block in region.blocks:
+            for op in list(block.operations):
+                if not isinstance(op, Composite):
+                    _replace_composites(module, op)
+                elif not _outline(module, op):
+                    expand(op)
+
+
+def _outline(module: Any, op: Any) -> bool:
+    """Replaces a composite op by a call of a function, see :mod:`volta_mlir.kernels`; False if it has no kernel."""
+    cls, attributes = type(op), op.attribute_values()
+    operands, results = ([spec_of(v.type) for v in values] for values in (op.operation.operands, op.operation.results))
+    if cls.kernel("main", operands, results, **attributes) is None:
+        return False
+    identity = f"{cls.mnemonic} {operands} {sorted(attributes.items())}"
+    name = f"{cls.mnemonic}.{zlib.crc32(identity.encode()):08x}"
+    if function_named(module, name) is None:
+        with op.location:
+            build_function(module, name, operands, lambda *xs: list(cls.expand(*xs, **attributes)), op.location)
+            described = {"op": ir.StringAttr.get(cls.mnemonic)} | cls.encode(attributes)
+            function_named(module, name).attributes[kernels.ATTRIBUTE] = ir.DictAttr.get(described)
+    with op.location, ir.InsertionPoint(op):
+        call = func.CallOp([r.type for r in op.operation.results], name, list(op.operation.operands))
+    for old, new in zip(op.operation.results, call.results, strict=True):
+        old.replace_all_uses_with(new)
+    op.operation.erase()
+    return True
 
 
 def _signless(type_: Any, user: Any) -> Any:
@@ -72,9 +111,6 @@ def _convert_regions(builder: Lowering, source: Any, target: Any, values: dict[A
     require_one_block(source)
     for old_region, new_region in zip(source.operation.regions, target.operation.regions, strict=True):
         for block in old_region.blocks:
-            for op in list(block.operations):
-                if isinstance(op, Composite):
-                    expand(op)
             types = [_signless(a.type, source) for a in block.arguments]
             new_block = new_region.blocks.append(*types, arg_locs=[a.location for a in block.arguments])
             values.update(zip(block.arguments, new_block.arguments, strict=True))

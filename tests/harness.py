@@ -21,8 +21,10 @@ from volta_mlir.dialects import OPS, Op
 from volta_mlir.dtypes import TensorSpec, float32
 from volta_mlir.errors import CompileError
 from volta_mlir.iree_compiler import Target, compile_module
+from volta_mlir.kernels import linked_text
 from volta_mlir.mlir import context, function_named, ir, spec_of
 from volta_mlir.passes import parse_pipeline, run_pipeline
+from volta_mlir.passes.derived import functions
 from volta_mlir.runtime.signature import FunctionSignature, Signature, Tree, leaf
 from volta_mlir.tensor import Tensor
 from volta_mlir.trace import trace_function
@@ -224,9 +226,11 @@ def _compile_lowered(lowered: Mapping[str, Any]) -> dict[str, Runnable | Excepti
     if not lowered:
         return {}
     program = new_module()
-    for name, module in lowered.items():
-        function_named(module, name).operation.clone(ip=ir.InsertionPoint(program.body))
-    text = program.operation.get_asm(print_generic_op_form=True)
+    for module in lowered.values():
+        for function in functions(module):  # a kernel's name tells what it computes, so that one may serve all
+            if function_named(program, function.sym_name.value) is None:
+                function.operation.clone(ip=ir.InsertionPoint(program.body))
+    text = linked_text(program)
     try:
         loaded = runtime.load(_compile_text(text))
     except CompileError as error:

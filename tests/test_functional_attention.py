@@ -166,6 +166,48 @@ def test_gradient_of_a_part_of_the_operands() -> None:
     assert_close(volta.grad(lambda v: ours(q, k, v).sum() ** 2)(v), whole[2])
 
 
+# -- memory --------------------------------------------------------------------------------------------------------
+
+LENGTH, HEADS, WIDTH = 4096, 4, 64
+
+
+def with_gradients(function: Any) -> Any:
+    """``function`` of queries, keys and values that also returns their gradients."""
+
+    def both(q: Tensor, k: Tensor, v: Tensor, cotangent: Tensor) -> Any:
+        out, pullback = volta.vjp(function, q, k, v)
+        return out, *pullback(cotangent)
+
+    return both
+
+
+def transients(function: Any) -> int:
+    """The bytes that a compiled function with its gradients allocates for intermediate results."""
+    spec = volta.spec((1, HEADS, LENGTH, WIDTH))
+    return volta.jit(with_gradients(function)).lower(spec, spec, spec, spec).compile().plan.transients
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_memory_is_linear_in_the_length(causal: bool) -> None:
+    operand = 4 * HEADS * LENGTH * WIDTH
+    scores = 4 * HEADS * LENGTH * LENGTH
+    assert transients(lambda q, k, v: ours(q, k, v, is_causal=causal)) < 8 * operand < scores / 4
+
+
+def test_memory_of_the_matrix() -> None:
+    """What the bound of the other test is worth."""
+    assert transients(naive) >= 4 * HEADS * LENGTH * LENGTH
+
+
+def test_blocks() -> None:
+    """What is computed without kernels, over several blocks, with masks that have the queries' axis and that do not."""
+    names = ["causal, more keys", "causal, more queries", "causal groups", "bool mask", "bool mask of keys"]
+    names += ["float mask", "float mask of all", "mask of groups"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialect, "BLOCK", 2)
+        check_compiled([(ours, reference, call) for call in CALLS if call.name in names])
+
+
 # -- dropout -------------------------------------------------------------------------------------------------------
 
 

@@ -452,6 +452,7 @@ class Compiled:
 
     def _emit(self, donations: Mapping[str, Mapping[int, int]]) -> str:
         """The linalg text with these donations and the signature that describes them."""
+        from volta_mlir import kernels
         from volta_mlir.passes.alias import set_donations
 
         with context(), ir.Location.unknown():
@@ -460,6 +461,8 @@ class Compiled:
             set_donations(function, kept)
             reflection = {ATTRIBUTE: ir.StringAttr.get(to_json(self._signature(wanted, kept), self.lowered.name))}
             function.attributes["iree.reflection"] = ir.DictAttr.get(reflection)
+            if self.target.kind == "cpu":
+                return kernels.linked_text(self._linalg)
             return self._linalg.operation.get_asm(print_generic_op_form=True, enable_debug_info=True)
 
     def _signature(self, wanted: Mapping[int, int], kept: Mapping[int, int]) -> Signature:

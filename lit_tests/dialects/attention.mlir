@@ -17,8 +17,12 @@ func.func @groups(%q: tensor<2x3x4x5x8xf32>, %k: tensor<2x3x7x8xf32>, %v: tensor
 
 // -----
 
-// A causal block meets the keys up to its last query, and its queries wait for the block before it.
+// What has a kernel for the CPU is a function of its own, which says what it computes. There, a causal block meets the
+// keys up to its last query, and its queries wait for the block before it.
 // CHECK-LABEL: func.func @blocks
+// CHECK: call @attention.[[NAME:[0-9a-f]*]](
+// CHECK-LABEL: func.func private @attention.
+// CHECK-SAME: volta.kernel = {causal = true, op = "attention", scale = 5.000000e-01 : f64}
 // CHECK: -> tensor<512x512xf32>
 // CHECK-NOT: 1024x1024
 // CHECK: math.absf
@@ -44,11 +48,12 @@ func.func @masked(%q: tensor<2x1x1x4x8xbf16>, %k: tensor<2x1x5x8xbf16>, %v: tens
 
 // -----
 
-// Reverse mode is an op of its own, which takes the log-sum-exp.
+// Reverse mode is an op of its own, which takes the log-sum-exp; and another one for a mask of numbers.
 // INLINE-LABEL: func.func @reverse
 // INLINE: %0:2 = "volta.masked_attention"(%arg0, %arg1, %arg2, %arg3)
 // INLINE-NOT: volta.exp
 // INLINE: "volta.masked_attention_grad"(%arg0, %arg1, %arg2, %arg3, %0#1, %{{.*}}, %{{.*}})
+// INLINE: "volta.attention_mask_grad"(%arg0, %arg1, %arg2, %arg3, %0#1, %{{.*}}, %{{.*}})
 func.func private @f(%q: tensor<1x1x1x4x2xf32>, %k: tensor<1x1x5x2xf32>, %v: tensor<1x1x5x2xf32>, %m: tensor<1x1x1x4x5xf32>) -> tensor<1x1x1x4x2xf32> {
   %0:2 = "volta.masked_attention"(%q, %k, %v, %m) {scale = 0.5 : f64} : (tensor<1x1x1x4x2xf32>, tensor<1x1x5x2xf32>, tensor<1x1x5x2xf32>, tensor<1x1x1x4x5xf32>) -> (tensor<1x1x1x4x2xf32>, tensor<1x1x1x4xf32>)
   return %0#0 : tensor<1x1x1x4x2xf32>

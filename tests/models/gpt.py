@@ -1,7 +1,7 @@
 """A GPT and its training step, written with plain functions of tensors; parameters are nested dicts.
 
-Pre-LN blocks, learned positions, GELU (tanh form), causal attention as matmul, softmax, matmul; the output projection
-is the token embedding, transposed. :mod:`tests.models.torch_gpt` is the same model in PyTorch.
+Pre-LN blocks, learned positions, GELU (tanh form), causal attention; the output projection is the token embedding,
+transposed. :mod:`tests.models.torch_gpt` is the same model in PyTorch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir import Tensor, tree
+from volta_mlir.nn import functional as F
 
 Parameters = dict[str, Any]
 
@@ -94,17 +95,9 @@ def gelu(x: Tensor) -> Tensor:
     return 0.5 * x * (1.0 + volta.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-def softmax(x: Tensor) -> Tensor:
-    e = volta.exp(x - volta.stop_gradient(x.max(-1, keepdims=True)))
-    return e / e.sum(-1, keepdims=True)
-
-
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention over tensors [batch, heads, context, width of a head]."""
-    length = q.shape[-2]
-    scores = (q @ k.mT) * (1 / math.sqrt(q.shape[-1]))
-    causal = volta.iota((length, length), axis=0) >= volta.iota((length, length), axis=1)
-    return softmax(volta.where(causal, scores, -1e30)) @ v
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def block(p: Parameters, x: Tensor, heads: int) -> Tensor:

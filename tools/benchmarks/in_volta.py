@@ -27,7 +27,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 KERNELS: dict[str, Callable[..., Tensor]] = {
     "matmul": lambda x, y: x @ y,
     "conv2d": conv2d,
-    "attention": gpt.attention,
+    "attention": lambda q, k, v: nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
     "sum_rows": lambda x: x.sum(1),
     "sum_columns": lambda x: x.sum(0),
     "softmax": volta.softmax,

@@ -109,6 +109,7 @@ _ALL: tuple[Kernel | Training, ...] = (
     *(_matmul(n, dtype) for dtype in ("float32", "bfloat16") for n in (512, 1024, 2048)),
     *_both("conv2d 3x3", "conv2d", (_IMAGES, (3, 3, 64, 64), _IMAGES), ((2, 8, 8, 4), (3, 3, 4, 4), (2, 8, 8, 4))),
     *_both("attention", "attention", (_HEADS,) * 4, ((2, 2, 16, 8),) * 4),
+    *_both("attention, 4096 tokens", "attention", ((1, 4, 4096, 64),) * 4, ((1, 2, 40, 8),) * 4),
     Kernel("sum of rows", "sum_rows", (_SQUARE,), ((16, 16),)),
     Kernel("sum of columns", "sum_columns", (_SQUARE,), ((16, 16),)),
     Kernel("softmax", "softmax", (_SQUARE,), ((16, 16),)),
