@@ -13,7 +13,8 @@ stay in the cache. The forward kernel keeps the largest score and the sum of eac
 when a larger one comes (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Causal kernels skip
 what is not seen, a row tile at a time.
 
-Operands are padded to whole tiles around the dispatch; half precision is converted to float32 there.
+Operands are padded to whole tiles around the dispatch; half precision is converted to float32 there. The vectors have
+the length of the widest registers there are; for narrower ones LLVM splits them.
 """
 
 import math
@@ -39,9 +40,13 @@ INTEGERS = f"vector<{LANES}xi32>"
 INFINITY = float("inf")
 
 
-def applies(q, k, v):
-    """Whether the kernels are for these operands, and worth it: few queries are better off with ordinary products."""
-    return q.dtype != float64 and q.shape[3] >= MIN_QUERIES and max(q.shape[4], v.shape[3]) <= MAX_WIDTH
+def applies(q, v, mask=None):
+    """Whether the kernels are for these operands, and worth it: few queries are better off with ordinary products.
+
+    IREE 3.13 can't tile a product that is fused with a select by bool elements, and would tile none of the program.
+    """
+    least = 2 if mask is not None and mask.dtype == bool_ else MIN_QUERIES
+    return q.dtype != float64 and q.shape[3] >= least and max(q.shape[4], v.shape[3]) <= MAX_WIDTH
 
 
 def padded(extent, multiple):
@@ -323,14 +328,19 @@ class Sizes:
         self.shared = self.batch * heads
         self.keys = k.shape[2]
         self.width, self.out = padded(width, TILE), padded(v.shape[3], TILE)
-        # Rows are padded to whole workgroups and columns to whole tiles, which are powers of two.
-        self.query_rows, self.key_rows = (
-            next(rows for rows in (ROWS, 2 * ROWS, 4 * ROWS, BLOCK) if rows >= min(extent, BLOCK))
-            for extent in (self.queries, self.keys)
-        )
+        # Rows are padded to whole workgroups and columns to whole tiles, which are powers of two. The stack has room
+        # for a block of keys with both its gradients up to this width.
+        wide = self.width + self.out > 3 * MAX_WIDTH // 2
+        self.query_rows = _block(self.queries, BLOCK)
+        self.key_rows = _block(self.keys, BLOCK // 2 if wide else BLOCK)
         self.padded_queries = padded(self.queries, max(self.query_rows, TILE))
         self.padded_keys = padded(self.keys, max(self.key_rows, TILE))
         self.query_blocks, self.key_blocks = -(-self.queries // self.query_rows), -(-self.keys // self.key_rows)
+
+
+def _block(extent, largest):
+    """How many rows a workgroup has of so many."""
+    return next((rows for rows in (ROWS, 2 * ROWS, 4 * ROWS) if extent <= rows), largest)
 
 
 class Mask:
