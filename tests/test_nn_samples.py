@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
+
 import pytest
+import torch
 
 from tests import modules, pytorch
 from volta_mlir import nn
@@ -41,3 +46,34 @@ def test_samples(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_all_samples(name: str) -> None:
     check(name, at_most=None)
+
+
+def test_every_module_is_compared() -> None:
+    """By its samples, or in a test of its family, which names it as a string or as an attribute."""
+    texts = [path.read_text() for path in Path(__file__).parent.glob("test_nn_*.py")]
+    named = set()
+    for text in texts:
+        for axes in "123":
+            named |= set(re.findall(r"(?:\"|nn\.|lib\.)([A-Z]\w*)\b", text.replace("{axes}", axes)))
+    shared = [name for name in nn.layers.__all__ if hasattr(torch.nn, name)]
+    assert len(shared) > 130
+    assert sorted(set(shared) - named - set(NAMES)) == []
+
+
+def test_signatures_are_pytorchs() -> None:
+    """Constructors take PyTorch's arguments in PyTorch's order, but for those that are left out everywhere."""
+    left_out = {"device", "dtype", "inplace", "size_average", "reduce", "args", "kwargs", "_weight", "_freeze"}
+    left_out |= {"min_value", "max_value"}  # deprecated names of Hardtanh's
+    differing = {}
+    for name in nn.layers.__all__:
+        if not hasattr(torch.nn, name):
+            continue
+        ours, theirs = (
+            [p for p in inspect.signature(getattr(lib, name)).parameters if p not in left_out] for lib in (nn, torch.nn)
+        )
+        if ours != theirs:
+            differing[name] = (ours, theirs)
+    # PyTorch's take any arguments, whose names are in their documentation only.
+    for name in ("RNN", "LSTM", "GRU"):
+        assert not differing.pop(name)[1]
+    assert not differing

@@ -26,6 +26,7 @@ def test_rearranging() -> None:
     modules.check_eager(
         [
             case("Identity", 3, unused=True, shape=(2, 3)),
+            case("Hardsigmoid", shape=(2, 3)),
             case("Flatten", shape=(2, 3, 4)),
             case("Flatten", 0, -2, shape=(2, 3, 4)),
             case("Unflatten", 1, (2, -1), shape=(3, 6, 2)),

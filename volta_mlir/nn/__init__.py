@@ -4,5 +4,6 @@ from volta_mlir.nn import functional, init, layers
 from volta_mlir.nn.init import manual_seed
 from volta_mlir.nn.layers import *
 from volta_mlir.nn.module import Buffer, Module, Parameter
+from volta_mlir.nn.summary import summary
 
-__all__ = ["Buffer", "Module", "Parameter", "functional", "init", "manual_seed", *layers.__all__]
+__all__ = ["Buffer", "Module", "Parameter", "functional", "init", "manual_seed", "summary", *layers.__all__]

@@ -198,7 +198,8 @@ class Embedding(_Table):
         [3.0, 4.0]
         """
         table = _matrix(embeddings)
-        module = cls(*table.shape, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+        rows, columns = table.shape
+        module = cls(rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
         return module._take(table, freeze)
 
     def forward(self, input: Any) -> Tensor:
@@ -274,8 +275,9 @@ class EmbeddingBag(_Table):
         [[2.0, 3.0]]
         """
         table = _matrix(embeddings)
+        rows, columns = table.shape
         module = cls(
-            *table.shape, max_norm, norm_type, scale_grad_by_freq, mode, sparse, include_last_offset, padding_idx
+            rows, columns, max_norm, norm_type, scale_grad_by_freq, mode, sparse, include_last_offset, padding_idx
         )
         return module._take(table, freeze)
 

@@ -63,6 +63,7 @@ class _Recurrent(Drawing):
 
     gates: int
     states = 1  # how many tensors are carried from step to step
+    weight_hh_l0: Tensor
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class _Recurrent(Drawing):
         for layer in range(num_layers):
             columns = out * len(self._directions) if layer else input_size
             for direction in self._directions:
-                shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, out)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, out)}
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 if proj_size:
@@ -127,7 +128,7 @@ class _Recurrent(Drawing):
         if x.shape[0] == 0:
             raise ShapeError(f"{name}: expected sequence length to be larger than 0, got {as_tensor(input).spec}")
         initial = self._initial(hx, x, batched)
-        finals = []
+        finals: list[_State] = []
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
                 x = functional.dropout(x, self.dropout, key=self.draw())

@@ -89,6 +89,9 @@ class MultiheadAttention(Drawing):
         ((3, 5, 8), (3, 5, 5))
     """
 
+    bias_k: Any
+    bias_v: Any
+
     def __init__(
         self,
         embed_dim: int,
