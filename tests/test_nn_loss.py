@@ -54,6 +54,34 @@ def test_compiled() -> None:
     modules.check_compiled([case(name, *inputs, **kwargs) for name, inputs, kwargs in CASES[:4:3]])
 
 
+def test_ctc() -> None:
+    """PyTorch's gradient is right only together with log_softmax, so both are compared with it in front."""
+    targets, lengths = np.array([[1, 2, 2], [3, 1, 0]]), (np.array([6, 5]), np.array([3, 2]))
+    pairs = []
+    for kwargs in ({}, {"blank": 4, "reduction": "sum"}, {"reduction": "none", "zero_infinity": True}):
+        ours, theirs = modules.build("CTCLoss", **kwargs)
+        ours, theirs = WithLogits(nn.LogSoftmax(-1), ours), TorchWithLogits(torch.nn.LogSoftmax(-1), theirs)
+        pairs.append(modules.pair(ours, theirs, normal(6, 2, 5), targets, *lengths))
+    modules.check_eager(pairs, operations=512)
+
+
+class WithLogits(nn.Module):
+    def __init__(self, normalise: nn.Module, loss: nn.Module) -> None:
+        self.normalise, self.loss = normalise, loss
+
+    def forward(self, logits: Any, *rest: Any) -> Any:
+        return self.loss(self.normalise(logits), *rest)
+
+
+class TorchWithLogits(torch.nn.Module):
+    def __init__(self, normalise: torch.nn.Module, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.normalise, self.loss = normalise, loss
+
+    def forward(self, logits: Any, *rest: Any) -> Any:
+        return self.loss(self.normalise(logits), *rest)
+
+
 def test_weights_are_state() -> None:
     for name in ("BCELoss", "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "MultiLabelSoftMarginLoss"):
         loss = getattr(nn, name)(weight=WEIGHT.numpy())

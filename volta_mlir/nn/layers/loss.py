@@ -12,6 +12,7 @@ from volta_mlir.tensor import Tensor
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
@@ -82,6 +83,25 @@ class BCEWithLogitsLoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return functional.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
+
+
+class CTCLoss(_Loss):
+    """:func:`functional.ctc_loss <volta_mlir.nn.functional.ctc_loss>` as a layer; its arguments are described there.
+
+    Example:
+        >>> CTCLoss()(Tensor([[[-1.0, -0.5]], [[-0.5, -1.0]]]), Tensor([[1]]), Tensor([2]), Tensor([1])).shape
+        ()
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction)
+        self.blank = blank
+        self.zero_infinity = zero_infinity
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Tensor:
+        return functional.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )
 
 
 class CosineEmbeddingLoss(_Loss):
