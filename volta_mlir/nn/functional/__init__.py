@@ -1,5 +1,7 @@
 """Functions of neural networks, under PyTorch's names, arguments and layouts."""
 
+from typing import TYPE_CHECKING
+
 from volta_mlir.nn.functional import (
     activation,
     attention,
@@ -33,4 +35,5 @@ _MODULES = (
     vision,
 )
 
-__all__ = [name for module in _MODULES for name in module.__all__]
+if not TYPE_CHECKING:  # type checkers would take a list that they cannot read for an empty one
+    __all__ = [name for module in _MODULES for name in module.__all__]

@@ -1,5 +1,7 @@
 """Layers with PyTorch's names, arguments, layouts and initialisation."""
 
+from typing import TYPE_CHECKING
+
 from volta_mlir.nn.layers import (
     activation,
     containers,
@@ -42,4 +44,5 @@ _MODULES = (
     vision,
 )
 
-__all__ = [name for module in _MODULES for name in module.__all__]
+if not TYPE_CHECKING:  # type checkers would take a list that they cannot read for an empty one
+    __all__ = [name for module in _MODULES for name in module.__all__]
