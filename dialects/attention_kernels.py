@@ -19,6 +19,8 @@ the length of the widest registers there are; for narrower ones LLVM splits them
 
 import math
 
+import numpy as np
+
 from volta_mlir.dtypes import bool_, float64
 from volta_mlir.mlir import signless_element_type
 
@@ -52,6 +54,11 @@ def applies(q, v, mask=None):
 def padded(extent, multiple):
     """``extent``, rounded up to a multiple."""
     return -(-extent // multiple) * multiple
+
+
+def bits(number):
+    """A float32 as text: its bits, which say it exactly."""
+    return f"0x{np.float32(number).view(np.uint32):08X}"
 
 
 def tensor_type(*shape, element="f32"):
@@ -90,8 +97,7 @@ class Text:
 
     def number(self, value):
         """A constant float32."""
-        text = {INFINITY: "0x7F800000", -INFINITY: "0xFF800000"}.get(value) or f"{value:.17e}"
-        return self.op(f"arith.constant {text} : f32")
+        return self.op(f"arith.constant {bits(value)} : f32")
 
     def indices(self, operation, x, y):
         """An operation of ``arith`` on two indices, of which the second may be a Python number."""
@@ -185,7 +191,7 @@ class Text:
 
     def constant(self, number, *shape):
         """A tensor of equal numbers."""
-        return self.op(f"arith.constant dense<{number}> : {tensor_type(*shape)}")
+        return self.op(f"arith.constant dense<{bits(number)}> : {tensor_type(*shape)}")
 
     def prepared(self, name, spec, extents, factor=1.0, transposed=False, fill=0.0):
         """An operand in float32, with its leading axes merged and the last ones padded to ``extents``; also multiplied
@@ -198,13 +204,13 @@ class Text:
         source, type_ = tensor_type(*spec.shape, element=element), tensor_type(*shape, element=element)
         name = self.op(f"tensor.collapse_shape {name} {groups} : {source} into {type_}")
         if spec.dtype == bool_:
-            shown, hidden = (self.constant(value, *shape) for value in ("0.0", "0xFF800000"))
+            shown, hidden = (self.constant(value, *shape) for value in (0.0, -INFINITY))
             name = self.op(f"arith.select {name}, {shown}, {hidden} : {type_}, {tensor_type(*shape)}")
         elif type_ != tensor_type(*shape):
             name = self.op(f"arith.extf {name} : {type_} to {tensor_type(*shape)}")
         type_ = tensor_type(*shape)
         if factor != 1.0:
-            name = self.op(f"arith.mulf {name}, {self.constant(f'{factor:.17e}', *shape)} : {type_}")
+            name = self.op(f"arith.mulf {name}, {self.constant(factor, *shape)} : {type_}")
         more = [0, *(e - s for e, s in zip(extents, shape[1:], strict=True))]
         if any(more):
             shape = [shape[0], *extents]
@@ -229,7 +235,7 @@ class Text:
         name = self.op(f"tensor.extract_slice {name}{zeros} {shape} {ones} : {type_} to {tensor_type(*shape)}")
         type_, element = tensor_type(*shape), signless_element_type(spec.dtype)
         if factor != 1.0:
-            name = self.op(f"arith.mulf {name}, {self.constant(f'{factor:.17e}', *shape)} : {type_}")
+            name = self.op(f"arith.mulf {name}, {self.constant(factor, *shape)} : {type_}")
         if str(element) != "f32":
             name = self.op(f"arith.truncf {name} : {type_} to {tensor_type(*shape, element=element)}")
             type_ = tensor_type(*shape, element=element)
@@ -404,7 +410,14 @@ def _columns_of_tile(t, first, extent, limit):
 
 
 def forward(name, q, k, v, mask, results, *, scale, causal):
-    """The function of attention, with a mask or without."""
+    """The text of a function that computes attention.
+
+    Args:
+        name: the function's.
+        q, k, v, mask: the operands' specs; the mask may be None.
+        results: the results' specs.
+        scale, causal: the op's attributes.
+    """
     t, n = Text(), Sizes(q, k, v)
     inputs = [
         t.prepared("%q", q, (n.padded_queries, n.width), factor=scale),
@@ -522,14 +535,18 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
 
 
 def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
-    """The function of the gradients of queries, keys and values: two dispatches, by queries and by keys."""
+    """The text of a function that computes the gradients of queries, keys and values; see :func:`forward`.
+
+    There are two dispatches, one whose rows are queries, and one whose rows are keys, which compute the probabilities
+    each for itself: so no two workgroups add to the same rows.
+    """
     t, n = Text(), Sizes(q, k, v)
     query_shape, dout_shape = (n.padded_queries, n.width), (n.padded_queries, n.out)
     queries, cotangents = t.prepared("%q", q, query_shape, factor=scale), t.prepared("%dout", dout, dout_shape)
     # What pads the queries has no probability.
     sums = "%lse"
     if mask is not None:  # where a query sees no key, all scores are -inf, and so are their exponents then
-        zeros, infinities = (t.constant(value, *lse.shape) for value in ("0.0", "0xFF800000"))
+        zeros, infinities = (t.constant(value, *lse.shape) for value in (0.0, -INFINITY))
         nothing = t.op(f"arith.cmpf oeq, {sums}, {infinities} : {_type(lse)}")
         sums = t.op(f"arith.select {nothing}, {zeros}, {sums} : {_type(lse.with_dtype(bool_))}, {_type(lse)}")
     sums = t.prepared(sums, lse, (n.padded_queries,), fill=INFINITY)

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import volta_mlir as volta
-from tests import tolerances
+from tests import harness, tolerances
 from tests.pytorch import Call, check_compiled, check_eager, sample_calls, to_numpy
 from volta_mlir import Tensor
 from volta_mlir import random as volta_random
 from volta_mlir.dialects import attention as dialect
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.kernels import linked_text
 from volta_mlir.nn import functional as F
 
 ours, theirs = F.scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention
@@ -197,6 +198,31 @@ def test_memory_is_linear_in_the_length(causal: bool) -> None:
 def test_memory_of_the_matrix() -> None:
     """What the bound of the other test is worth."""
     assert transients(naive) >= 4 * HEADS * LENGTH * LENGTH
+
+
+def test_kernels_stand_in_for_functions() -> None:
+    """The lowered program is complete without the kernels, and for the CPU it has them."""
+    spec = volta.spec((2, 3, 40, 8))
+    lowered = volta.jit(lambda q, k, v: ours(q, k, ours(q, k, v))).lower(spec, spec, spec)
+    text = lowered.as_text("linalg")
+    assert "volta.kernel" in text
+    assert text.count("call @attention.") == 2
+    assert text.count("func.func private @attention.") == 1  # one for both
+    assert "flow.dispatch" not in text
+    linked = linked_text(lowered._at("linalg"))
+    assert linked.count("flow.dispatch.workgroups[]") == 1
+    assert "volta.kernel" not in linked
+
+
+def test_functions_that_kernels_stand_in_for() -> None:
+    """Without the kernels, as other targets compile it."""
+    q, k, v = arrays((2, 3, 40, 8), (2, 3, 40, 8), (2, 3, 40, 8))
+    module = harness.function_module("main", [x.spec for x in (q, k, v)], lambda *xs: [ours(*xs, is_causal=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "linked_text", lambda module: module.operation.get_asm(print_generic_op_form=True))
+        compiled = harness.compile_functions({"main": module})["main"]
+    (out,) = harness.call(compiled, [x.numpy() for x in (q, k, v)])
+    assert_close([Tensor(out)], [ours(q, k, v, is_causal=True)])
 
 
 def test_blocks() -> None:
