@@ -111,6 +111,7 @@ def test_run_reads_and_writes_bfloat16_files(capsys, half_file, tmp_path):
         (["-i", "x=random", "-i", "x=random"], 2, "x is given twice"),
         (["-i", "x=1"], 2, "x: '1' is no .npy file, no array such as 2x3xf32=1, and not random"),
         (["-i", "x=3x2xf32"], 1, "x: 3x2xf32 has shape (3, 2), expected float32[2,3]"),
+        (["-i", f"x={10**20}x3xf32"], 1, "has shape (100000000000000000000, 3), expected float32[2,3]"),
         (["-i", "x=2x3xf32=1,2"], 1, "x: 2x3xf32=1,2 has 2 numbers, expected 6 or 1"),
         (["-i", "x=2x3xi64=1"], 1, "x: 2x3xi64=1 is int64, expected float32[2,3]"),
         (["-i", "x=2x3xf32=one"], 1, "x: 'one' is no float32[2,3]"),
@@ -121,6 +122,7 @@ def test_run_reads_and_writes_bfloat16_files(capsys, half_file, tmp_path):
         (["--function", "other"], 2, "there is no function 'other'; the file has scale"),
         (["--device", "abacus"], 1, "unknown device 'abacus'"),
         (["--seed", "x"], 2, "'x' is not a valid integer"),
+        (["--seed", "-1"], 2, "-1 is not in the range x>=0"),
         (["--nonsense"], 2, "No such option"),
     ],
 )

@@ -70,7 +70,7 @@ def cli() -> None:
     " 2x3xf32=1,2,3,4,5,6 (one number fills the array, none gives zeros), a number, or random.",
 )
 @click.option("--random", "fill", is_flag=True, help="Draw the arrays for which there is no --input.")
-@click.option("--seed", default=0, show_default=True, help="Of the random arrays.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random arrays.")
 @click.option("-d", "--device", default="cpu", show_default=True, help="Where to run; `volta devices` lists them.")
 @click.option("-o", "--output", metavar="DIR", help="Write each result as a .npy file into this directory.")
 def run(
@@ -142,15 +142,19 @@ def _array(text: str, spec: LeafSpec, rng: np.random.Generator) -> np.ndarray[An
         array = array.reshape(())
     if array.dtype != dtype:
         raise DTypeError(f"{spec.path}: {text} is {array.dtype.name}, expected {_describe(spec)}")
-    if array.shape != spec.shape:
-        raise ShapeError(f"{spec.path}: {text} has shape {array.shape}, expected {_describe(spec)}")
+    _check_shape(text, array.shape, spec)
     return array
+
+
+def _check_shape(text: str, shape: tuple[int, ...], spec: LeafSpec) -> None:
+    if shape != spec.shape:
+        raise ShapeError(f"{spec.path}: {text} has shape {shape}, expected {_describe(spec)}")
 
 
 def _read_npy(path: str) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except ValueError as error:
+    except (EOFError, ValueError) as error:
         raise ShapeError(f"{path} is not a .npy file: {error}", location=None) from None
 
 
@@ -163,6 +167,7 @@ def _literal(match: re.Match[str], spec: LeafSpec) -> np.ndarray[Any, Any]:
     extents, type_name, values = match.groups()
     name = _NAMES.get(type_name) or f"{'u' if type_name[0] == 'u' else ''}int{type_name.lstrip('sui')}"
     dtype, shape = numpy_dtype(name), tuple(int(extent) for extent in extents.split("x")[:-1])
+    _check_shape(match[0], shape, spec)  # before anything of this shape is made
     numbers = _numbers(values, dtype, spec) if values else np.zeros(1, dtype)
     if numbers.size not in (1, int(np.prod(shape))):
         raise ShapeError(f"{spec.path}: {match[0]} has {numbers.size} numbers, expected {int(np.prod(shape))} or 1")
