@@ -36,6 +36,12 @@ _ACCEPTS = {
 }
 
 
+def all_batched(operands, batched):
+    """The operands, repeated along a leading axis where they have none; for rules of batching."""
+    size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
+    return [x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True)]
+
+
 class Elementwise(Op):
     """Family of the elementwise ops."""
 
@@ -73,9 +79,7 @@ class Elementwise(Op):
 
     @classmethod
     def batch(cls, operands, batched, **attributes):
-        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
-        spread = [x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True)]
-        return cls.apply(*spread, **attributes)
+        return cls.apply(*all_batched(operands, batched), **attributes)
 
     @classmethod
     def lower(cls, b, op, *operands):
@@ -366,7 +370,8 @@ class MaximumOp(Binary, name="maximum"):
 
     @staticmethod
     def reference(x, y):
-        return np.where((x == y) & np.signbit(x), y, np.maximum(x, y)) if is_float(x.dtype) else np.maximum(x, y)
+        # NumPy's choice among zeros depends on the CPU.
+        return np.where(x == y, np.where(np.signbit(x), y, x), np.maximum(x, y))
 
     @classmethod
     def scalar(cls, b, dtype, x, y):
@@ -382,7 +387,7 @@ class MinimumOp(Binary, name="minimum"):
 
     @staticmethod
     def reference(x, y):
-        return np.where((x == y) & np.signbit(y), y, np.minimum(x, y)) if is_float(x.dtype) else np.minimum(x, y)
+        return np.where(x == y, np.where(np.signbit(x), x, y), np.minimum(x, y))
 
     @classmethod
     def scalar(cls, b, dtype, x, y):

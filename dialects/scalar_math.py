@@ -445,8 +445,8 @@ def _scaled_erfc() -> list[float]:
 
 def erf(x: Real) -> Real:
     """Its Taylor series up to 1, and ``1 - exp(-x²)·p(t)`` above, with ``t`` linear in ``1/(x + 2)``."""
-    if x.dtype == float32:
-        return Real(math.erf(x.value), x.dtype)
+    if x.dtype == float32:  # upstream's, which takes -0 to 0
+        return copysign(Real(math.erf(x.value), x.dtype), x)
     a = minimum(abs(x), 6.0)  # where it has been 1 to the last digit for a while
     inner = minimum(a, 1.0)
     taylor = [Fraction((-1) ** n, pymath.factorial(n) * (2 * n + 1)) for n in range(1, 20)]

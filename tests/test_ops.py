@@ -176,6 +176,10 @@ def disagreement(case: Case, actual: Arrays, expected: Arrays) -> str | None:
     for number, (a, e) in enumerate(zip(actual, expected, strict=True)):
         relative = tolerances.tolerance(e.dtype, operations) if operations and is_float(e.dtype) else 0
         problem = tolerances.mismatch(a, e, relative)
+        # The norm of extremes is that of the largest, beside which nothing else counts. logaddexp cancels near 0.
+        is_extreme = case.sample.name.startswith("extremes") and case.op.mnemonic != "logaddexp"
+        if problem is None and relative and is_extreme:
+            problem = tolerances.element_mismatch(a, e, relative)
         if problem is not None:
             return f"result {number}: {problem}"
     return None

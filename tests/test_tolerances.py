@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tolerances import mismatch, tolerance
+from tests.tolerances import element_mismatch, mismatch, tolerance
 from volta_mlir.dtypes import bfloat16, float16, float32, float64
 
 NAN, INF = np.nan, np.inf
@@ -48,3 +48,18 @@ def test_integers_shapes_and_dtypes_are_exact() -> None:
     assert mismatch(np.zeros((2, 1)), np.zeros(2)) is not None
     assert mismatch(np.zeros(2, np.float32), np.zeros(2)) is not None
     assert mismatch(np.zeros((0, 3)), np.zeros((0, 3))) is None
+
+
+@pytest.mark.parametrize(
+    ("actual", "is_wrong"),
+    [
+        ([1e30, 1.0, 0.0, NAN], False),
+        ([1e30, 1.1, 0.0, NAN], True),
+        ([1e30, 1.0, -0.0, NAN], True),
+        ([1e30, 1.0, 1e-20, NAN], True),
+        ([1e30, 1.0, 1e-40, NAN], False),
+    ],
+)
+def test_elements_are_held_to_the_tolerance_by_themselves(actual: list[float], is_wrong: bool) -> None:
+    expected = np.array([1e30, 1.0, 0.0, NAN], np.float32)
+    assert (element_mismatch(np.array(actual, np.float32), expected, 1e-6) is not None) == is_wrong

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 
 from volta_mlir.dtypes import is_float
@@ -58,6 +59,18 @@ def mismatch(actual: np.ndarray, expected: np.ndarray, relative: float | None = 
         worst = _first_difference(actual, expected, np.abs(a - e) == np.nanmax(np.abs(np.where(finite, a - e, 0))))
         return f"relative error {error / size if size else math.inf:.2e} > {relative:.2e}; worst: {worst}"
     return None
+
+
+def element_mismatch(actual: np.ndarray, expected: np.ndarray, relative: float) -> str | None:
+    """What is wrong with ``actual`` besides :func:`mismatch`'s findings where each finite element is held to the
+    relative error by itself, and zeros to their sign. Subnormal results may be zeros.
+    """
+    tiny = 2 * float(ml_dtypes.finfo(expected.dtype).smallest_normal)
+    a, e = (np.where(np.isfinite(expected), x, 1).astype(np.float64) for x in (actual, expected))
+    is_tiny = np.abs(e) < tiny
+    wrong = ~is_tiny & (np.abs(a - e) > relative * np.abs(e))
+    wrong |= is_tiny & ((np.abs(a) > tiny) | (np.signbit(a) != np.signbit(e)))
+    return _first_difference(actual, expected, wrong)
 
 
 def norm(x: np.ndarray) -> float:
