@@ -13,7 +13,8 @@ import numpy as np
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.elementwise import MaximumOp, MinimumOp
-from volta_mlir.dtypes import TensorSpec, bool_, float32, int32, int64, is_float
+from volta_mlir.dialects.reduction import accumulator, highest, lowest
+from volta_mlir.dtypes import TensorSpec, bool_, int32, int64, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, spec_of, tensor
 
@@ -380,7 +381,7 @@ class Scatter(Op):
 
     @classmethod
     def _wide(cls, dtype):
-        return float32 if cls.in_float32 and is_float(dtype) and dtype.itemsize == 2 else dtype
+        return accumulator(dtype) if cls.in_float32 else dtype
 
     @classmethod
     def _lower_dense(cls, b, spec, places, axis, batch_axes, x, indices, updates):
@@ -647,7 +648,7 @@ class ScatterMaxOp(ScatterExtremum, name="scatter_max"):
 
     @classmethod
     def neutral(cls, dtype):
-        return -np.inf if is_float(dtype) else np.iinfo(dtype).min
+        return lowest(dtype)
 
 
 class ScatterMinOp(ScatterExtremum, name="scatter_min"):
@@ -663,4 +664,4 @@ class ScatterMinOp(ScatterExtremum, name="scatter_min"):
 
     @classmethod
     def neutral(cls, dtype):
-        return np.inf if is_float(dtype) else np.iinfo(dtype).max
+        return highest(dtype)

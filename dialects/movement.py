@@ -9,6 +9,7 @@ import numpy as np
 
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
+from volta_mlir.dialects.elementwise import all_batched
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, signless_tensor_type, spec_of, tensor
@@ -367,9 +368,7 @@ class ConcatenateOp(Movement, name="concatenate"):
 
     @classmethod
     def batch(cls, operands, batched, *, axis):
-        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
-        spread = [x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True)]
-        return cls.apply(*spread, axis=axis + 1)
+        return cls.apply(*all_batched(operands, batched), axis=axis + 1)
 
     @classmethod
     def lower(cls, b, op, *operands):

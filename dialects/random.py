@@ -8,8 +8,8 @@ import math as pymath
 
 import numpy as np
 
-from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
+from volta_mlir.dialects.elementwise import all_batched
 from volta_mlir.dtypes import UNSIGNED, TensorSpec, uint32, uint64
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, spec_of, tensor
@@ -72,9 +72,7 @@ class RandomBitsOp(Op, name="random_bits"):
 
     @classmethod
     def batch(cls, operands, batched, *, shape, dtype):
-        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
-        key, start = (x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True))
-        return cls.apply(key, start, shape=shape, dtype=dtype)
+        return cls.apply(*all_batched(operands, batched), shape=shape, dtype=dtype)
 
     @classmethod
     def flops(cls, operands, results, **attributes):

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
-from volta_mlir.dialects.reduction import accumulator
+from volta_mlir.dialects.elementwise import all_batched
+from volta_mlir.dialects.reduction import accumulator, lowest, require_numbers
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, float32, is_float, is_unsigned
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, spec_of, tensor
@@ -201,9 +201,8 @@ class Window(Op):
 
     @classmethod
     def batch(cls, operands, batched, **attributes):
-        size = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
-        spread = [x if b else F.broadcast_to(x, (size, *x.shape)) for x, b in zip(operands, batched, strict=True)]
-        return cls.apply(*spread, **cls.one_more_axis(attributes, size))
+        operands = all_batched(operands, batched)
+        return cls.apply(*operands, **cls.one_more_axis(attributes, operands[0].shape[0]))
 
     @classmethod
     def elements(cls, x, fill, *, window, strides, low, high, dilation, **others):
@@ -348,11 +347,6 @@ class WindowSumOp(Reduction, name="window_sum"):
         return [plus(wide, total, b.convert(element, dtype, wide))]
 
 
-def least(dtype):
-    """The least value of a dtype."""
-    return -np.inf if is_float(dtype) else np.iinfo(dtype).min
-
-
 class WindowMaxOp(Reduction, name="window_max"):
     """The maximum of each window, NaN where the window has one; of padding alone the dtype's least value.
 
@@ -361,7 +355,7 @@ class WindowMaxOp(Reduction, name="window_max"):
 
     @staticmethod
     def reference(x, **attributes):
-        return Window.elements(x, least(x.dtype), **attributes).max(axis=-1)
+        return Window.elements(x, lowest(x.dtype), **attributes).max(axis=-1)
 
     @classmethod
     def tangent(cls, primals, tangents, outs, **attributes):
@@ -369,7 +363,7 @@ class WindowMaxOp(Reduction, name="window_max"):
 
     @classmethod
     def identity(cls, dtype):
-        return least(dtype)
+        return lowest(dtype)
 
     @classmethod
     def accumulated(cls, dtype):
@@ -377,7 +371,7 @@ class WindowMaxOp(Reduction, name="window_max"):
 
     @classmethod
     def start(cls, b, spec, geometry):
-        return [b.filled(b.scalar(least(spec.dtype), spec.dtype), spec)]
+        return [b.filled(b.scalar(lowest(spec.dtype), spec.dtype), spec)]
 
     @classmethod
     def step(cls, b, dtype, element, place, geometry, best):
@@ -400,11 +394,11 @@ class WindowArgmaxOp(Reduction, name="window_argmax"):
 
     @staticmethod
     def reference(x, **attributes):
-        elements = Window.elements(x, least(x.dtype), **attributes)
+        elements = Window.elements(x, lowest(x.dtype), **attributes)
         real = Window.positions(x.shape, **attributes) >= 0
         nan = np.isnan(elements)
         count = elements.shape[-1]
-        maximum = np.max(elements, axis=-1, keepdims=True, where=real & ~nan, initial=least(x.dtype))
+        maximum = np.max(elements, axis=-1, keepdims=True, where=real & ~nan, initial=lowest(x.dtype))
         first = np.argmax(real & (elements == maximum), axis=-1)
         last_nan = count - 1 - np.argmax(nan[..., ::-1], axis=-1)
         index = np.where(nan.any(axis=-1), last_nan, first)
@@ -412,7 +406,7 @@ class WindowArgmaxOp(Reduction, name="window_argmax"):
 
     @classmethod
     def identity(cls, dtype):
-        return least(dtype)
+        return lowest(dtype)
 
     @classmethod
     def accumulated(cls, dtype):
@@ -439,7 +433,7 @@ class WindowArgmaxOp(Reduction, name="window_argmax"):
         numbers = spec.with_dtype(INDEX)
         is_padded = any(axis.low or axis.high for axis in geometry)
         index = b.elementwise(numbers, [], first) if is_padded else b.filled(b.scalar(0, INDEX), numbers)
-        return [b.filled(b.scalar(least(spec.dtype), spec.dtype), spec), index]
+        return [b.filled(b.scalar(lowest(spec.dtype), spec.dtype), spec), index]
 
     @classmethod
     def step(cls, b, dtype, element, place, geometry, best, index):
@@ -461,12 +455,6 @@ def number_of(b, place, geometry):
     for axis, along in zip(geometry[1:], place[1:], strict=True):
         number = arith.addi(arith.muli(number, b.constant_index(axis.window)), along)
     return number
-
-
-def require_numbers(operand):
-    """Raises DTypeError for bool."""
-    if operand.dtype == bool_:
-        raise DTypeError(f"takes numbers, got {operand}")
 
 
 def require_index(index):
