@@ -16,7 +16,7 @@ from typing import Any
 from volta_mlir import trace
 from volta_mlir.dialects.base import Composite, Op
 from volta_mlir.dtypes import is_float
-from volta_mlir.errors import CompileError
+from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import func, function_named, ir, spec_of
 from volta_mlir.passes.derived import (
     DERIVATIONS,
@@ -297,7 +297,7 @@ def _transpose_call(op: Any, operands: list[Any], cotangents: list[Tensor | None
     """The cotangents of a linear call's linear operands; see :mod:`volta_mlir.passes.control_flow`."""
     callee = callee_of(op)
     if "volta.transposed" not in callee.attributes:
-        raise CompileError(
+        raise TraceError(
             "while_loop can't be differentiated in reverse mode, since nothing bounds what would have to be kept; use"
             " scan, or fori_loop with a fixed number of steps",
             location=source_location(op.location),

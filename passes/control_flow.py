@@ -21,7 +21,7 @@ from volta_mlir import functions as F
 from volta_mlir import trace
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
-from volta_mlir.errors import CompileError
+from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import arith, func, function_named, ir, scf, signless_tensor_type, spec_of, tensor
 from volta_mlir.passes.derived import CONTROL, build_function, call, declare
 from volta_mlir.passes.manager import source_location
@@ -698,8 +698,8 @@ class CustomVjp(Control, kind="volta.custom_vjp"):
 class Opaque(Control, kind="volta.opaque"):
     """The tangent of a custom_vjp function, which only reverse mode has."""
 
-    def _refuse(self) -> CompileError:
-        return CompileError(
+    def _refuse(self) -> TraceError:
+        return TraceError(
             f"@{self._symbol('volta.opaque')} has a custom_vjp, which defines reverse mode only; jvp, hessian and other"
             " forward-mode transforms can't differentiate it",
             location=source_location(self.location),

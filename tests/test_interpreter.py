@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import volta_mlir as volta
-from volta_mlir.errors import CompileError, VoltaError
+from volta_mlir.errors import TraceError, VoltaError
 from volta_mlir.interpreter import interpret
 from volta_mlir.mlir import context, ir
 
@@ -96,6 +96,6 @@ def test_eager_functions_are_interpreted():
 
 
 def test_errors_of_passes_reach_eager_code():
-    with pytest.raises(CompileError, match="while_loop can't be differentiated in reverse mode") as error:
+    with pytest.raises(TraceError, match="while_loop can't be differentiated in reverse mode") as error:
         volta.grad(lambda x: volta.while_loop(lambda y: y < 3, lambda y: y * 2, x))(1.0)
     assert __file__ in error.value.location

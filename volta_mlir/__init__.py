@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(
         """VoltaError ShapeError DTypeError TraceError CompileError AliasError BudgetError DeviceError DonatedError
-        ArtifactError CacheError""".split(),
+        NaNError ArtifactError CacheError""".split(),
         "errors",
     ),
     **dict.fromkeys(
@@ -25,6 +25,7 @@ _HOME = {
         "dtypes",
     ),
     "Tensor": "tensor",
+    "debug_nans": "debug",
     "load": "artifact",
     **dict.fromkeys("devices device".split(), "runtime"),
     **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from volta_mlir.compilation import Lowered as Lowered
     from volta_mlir.compilation import jit as jit
     from volta_mlir.control import *  # noqa: F403
+    from volta_mlir.debug import debug_nans as debug_nans
     from volta_mlir.dtypes import *  # noqa: F403
     from volta_mlir.errors import *  # noqa: F403
     from volta_mlir.functions import *  # noqa: F403

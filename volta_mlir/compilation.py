@@ -21,13 +21,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from volta_mlir import __version__
+from volta_mlir import __version__, debug
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
 from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import ArtifactError, TraceError, warn
+from volta_mlir.errors import ArtifactError, NaNError, TraceError, warn
 from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
 from volta_mlir.progress import working
 from volta_mlir.runtime.buffer import DeviceBuffer
@@ -185,7 +185,7 @@ class Jitted:
         if entry is None:
             self._explain(key)
             entry = self._entries[key] = Lowered(self, args, kwargs).compile().executable
-        return entry(arguments, (args, kwargs))
+        return entry(arguments, (args, kwargs), self)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Traces for these arguments without running anything; :func:`volta_mlir.spec` can stand for tensors.
@@ -504,7 +504,7 @@ class Compiled:
         tensors, structure = flatten_tree((args, kwargs))
         arguments = list(map(borrowed, tensors))
         self.executable.check(arguments, structure, self.lowered.argument_names)
-        return self.executable(arguments, (args, kwargs))
+        return self.executable(arguments, (args, kwargs), self.lowered.jitted)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the ``.vmfb``; :func:`volta_mlir.load` and ``iree-run-module`` run it without Volta's compiler.
@@ -590,6 +590,20 @@ def _code_fingerprint() -> str:
 # -- calls ---------------------------------------------------------------------------------------------------------
 
 
+def _explain_nans(lowered: Lowered, inputs: Sequence[np.ndarray]) -> None:
+    """Evaluates a function whose results have NaN operation by operation, which raises where it makes one."""
+    from volta_mlir.interpreter import interpret
+    from volta_mlir.passes.inline import Inline
+
+    with context(), ir.Location.unknown():
+        Inline().run(lowered.module)
+        interpret(lowered.module, lowered.name, inputs)
+    raise NaNError(
+        f"a result of the compiled {lowered.name} has NaN, and evaluated operation by operation it has none: the"
+        " operations of the compiled program round differently"
+    )
+
+
 class Executable:
     """A compiled function on its device, with the tensors and the buffers that belong to the Python call."""
 
@@ -604,16 +618,20 @@ class Executable:
         self._loaded = LoadedModule(vmfb, device)
         self._function = self._loaded.functions[name]
 
-    def __call__(self, arguments: Sequence[Tensor], tree: Any) -> Any:
-        """Runs it; ``arguments`` are the distinct tensors of ``tree``, the Python arguments."""
+    def __call__(self, arguments: Sequence[Tensor], tree: Any, jitted: Jitted) -> Any:
+        """Runs it; ``arguments`` are the distinct tensors of ``tree``, the Python arguments of ``jitted``."""
         for write in self._writes:
             if write.capture is not None:
                 self._captures[write.capture] = getattr(write.module, write.name)
         buffers = [self._buffer(t) for t in arguments]
         if self._captures:
             buffers += [self._buffer(t) for t in self._captures]
+        # Donated ones are gone after the call.
+        inputs = [b.numpy().copy() for b in buffers] if debug.checks_nans() else None
         outs = self._function.invoke_flat(buffers)
         tensors = [Tensor._concrete(b, s) for b, s in zip(outs, self._specs, strict=True)]
+        if inputs is not None and any(debug.count_nans(t.numpy()) for t in tensors):
+            _explain_nans(Lowered(jitted, *tree), inputs)
         if self._writes:
             count = len(tensors) - len(self._writes)
             for write, value in zip(self._writes, tensors[count:], strict=True):

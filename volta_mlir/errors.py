@@ -92,6 +92,12 @@ class DonatedError(VoltaError):
     blames_caller = True
 
 
+class NaNError(VoltaError, FloatingPointError):
+    """A result is NaN, while :class:`volta_mlir.debug_nans` is on."""
+
+    blames_caller = True
+
+
 class ArtifactError(VoltaError):
     """A compiled file is corrupt, was not made by Volta, or was made by an incompatible version."""
 

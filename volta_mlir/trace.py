@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir import debug
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import AliasError, TraceError
+from volta_mlir.errors import AliasError, NaNError, TraceError
 from volta_mlir.frames import user_frames
 from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
 from volta_mlir.tensor import Tensor
@@ -262,11 +263,20 @@ def bind(op: Any, operands: Sequence[Tensor], attributes: dict[str, Any]) -> Any
     emitter = current()
     if emitter is None:
         arrays = [_concrete_array(t) for t in operands]
-        outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in op.evaluate(arrays, attributes)]
+        results = op.evaluate(arrays, attributes)
+        if debug.checks_nans():
+            _check_nans(op, arrays, results)
+        outs = [Tensor._concrete(a, TensorSpec(a.shape, a.dtype)) for a in results]
     else:
         values = [emitter.lift(t) for t in operands]
         outs = [emitter.wrap(v) for v in emitter.emit(op, values, [t.spec for t in operands], attributes)]
     return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def _check_nans(op: Any, operands: list[np.ndarray], results: Sequence[np.ndarray]) -> None:
+    for result in results:
+        if debug.count_nans(result):
+            raise NaNError(debug.describe(op.OPERATION_NAME, result, operands))
 
 
 def _concrete_array(tensor: Tensor) -> np.ndarray:
