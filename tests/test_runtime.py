@@ -559,6 +559,45 @@ def test_nothing_is_printed_at_exit(vmfb, tmp_path):
     assert out == "[2.0, 2.0, 2.0, 2.0]\n"
 
 
+def test_devices_do_not_survive_a_fork(vmfb, tmp_path):
+    (tmp_path / "m.vmfb").write_bytes(vmfb)
+    run(
+        f"""
+        import os
+        import warnings
+        import numpy as np
+        from volta_mlir.errors import DeviceError
+        from volta_mlir.runtime import DeviceBuffer, device, load
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of forks of processes with threads
+
+        def in_child(function):
+            pid = os.fork()
+            if pid:
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os._exit(function())
+
+        def fails(function):
+            try:
+                function()
+            except DeviceError as error:
+                return "do not survive a fork" not in str(error)
+            return 2
+
+        def use():
+            return int(load({str(tmp_path / "m.vmfb")!r}).add(x, x).numpy()[0] != 2)
+
+        x = np.ones(4, "f4")
+        assert in_child(use) == 0, "the parent had no device yet"
+        assert use() == 0
+        add = load({str(tmp_path / "m.vmfb")!r}).functions["add"]
+        buffers = [DeviceBuffer.from_numpy(x) for _ in range(2)]
+        assert in_child(lambda: fails(lambda: add.invoke_flat(buffers))) == 0
+        assert in_child(lambda: fails(lambda: device("cpu").hal)) == 0
+        """
+    )
+
+
 def test_the_runtime_needs_neither_compiler_nor_bindings(vmfb, tmp_path):
     (tmp_path / "m.vmfb").write_bytes(vmfb)
     run(

@@ -11,6 +11,8 @@ from typing import Any
 
 from volta_mlir.errors import DeviceError
 
+# Whether this process was forked from one with a device, whose threads are not here: calls would wait for them forever.
+_lost_threads = False
 # How IREE's runtime calls the drivers.
 _DRIVERS = {"cpu": "local-task", "cuda": "cuda", "vulkan": "vulkan"}
 _lock = threading.RLock()
@@ -73,7 +75,7 @@ class Device:
 
     @property
     def hal(self) -> Any:
-        """IREE's device, started at first use. Raises DeviceError where that fails."""
+        """IREE's device, started at first use. Raises DeviceError where that fails, and after a fork."""
         return _start(self)
 
 
@@ -155,6 +157,25 @@ def _start_once(kind: str, index: int) -> Any:
         raise DeviceError(f"device {kind}:{index} does not start: {reason(error)}") from error
 
 
+def require_threads() -> None:
+    """Raises DeviceError in a process that was forked after a device had started."""
+    if _lost_threads:
+        raise DeviceError(
+            "devices do not survive a fork, and one had started before this process was forked: start processes with"
+            " multiprocessing's 'spawn', or use no device before the fork"
+        )
+
+
+def _after_fork() -> None:
+    global _lost_threads
+    # The driver without threads has none to lose.
+    _lost_threads = bool(_start_once.cache_info().currsize) and os.environ.get("VOLTA_NUM_THREADS") != "1"
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _start(wanted: Device) -> Any:
+    require_threads()
     with _lock:
         return _start_once(wanted.kind, wanted.index)

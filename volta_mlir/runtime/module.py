@@ -17,7 +17,7 @@ from volta_mlir.errors import ArtifactError, DeviceError, DTypeError, ShapeError
 from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
 from volta_mlir.runtime.checksum import unseal
-from volta_mlir.runtime.device import Device, device, iree, reason, vm_instance
+from volta_mlir.runtime.device import Device, device, iree, reason, require_threads, vm_instance
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
 
 
@@ -147,8 +147,10 @@ class Function:
 
         Raises:
             DonatedError: an argument was donated to an earlier call.
-            DeviceError: the call failed. Donated arguments are lost then.
+            DeviceError: the call failed (donated arguments are lost then), or this process was forked after the device
+                had started.
         """
+        require_threads()
         passed = self._protect(buffers) if self._overwritten else buffers
         inputs = self._new_list(len(passed))
         for buffer in passed:
