@@ -261,6 +261,40 @@ def test_the_forward_pass_runs_once():
     assert text.count("volta.tanh") == 2
 
 
+def test_a_forward_loop_runs_once():
+    """Loops are not merged, so that the pullback must not bring the forward one again."""
+
+    def step(w, x):
+        out, pullback = volta.vjp(lambda w, x: volta.scan(lambda c, r: (volta.tanh(c @ w + r), c), x[0], x), w, x)
+        return out, pullback(out)
+
+    spec = volta.spec((3000, 3, 3))
+    text = volta.jit(step).lower(volta.spec((3, 3)), spec).as_text("linalg")
+    assert text.count("scf.for") == 2  # one forward, one backward
+    w, x = sample(0, 3, 3), sample(1, 3, 3, 3)
+    out, gradients = step(w, x)
+    compiled = volta.jit(step)(w, x)
+    assert_same(compiled, (out, gradients), 1e-12)
+
+
+def test_a_pullback_is_that_of_the_values_at_its_time():
+    """Updates in place afterwards do not reach it."""
+
+    def function(x):
+        _, pullback = volta.vjp(lambda y: y * y * x, x)
+        x.mul_(10.0)
+        return pullback(volta.ones_like(x))[0]
+
+    assert volta.jit(function)(Tensor([3.0])).tolist() == [18.0]
+    x = Tensor([3.0])
+    assert function(x).tolist() == [18.0]
+    assert x.tolist() == [30.0]
+    y = Tensor([3.0])
+    _, pullback = volta.vjp(lambda y: y * y, y)
+    y.mul_(10.0)
+    assert volta.vmap(pullback)(volta.ones((2, 1)))[0].tolist() == [[6.0], [6.0]]
+
+
 def test_an_eager_forward_pass_runs_once(monkeypatch):
     from volta_mlir.dialects.elementwise import ExpOp
 

@@ -19,7 +19,7 @@ from volta_mlir.calls import TracedCall, as_argument, flatten_tree, is_tensor_li
 from volta_mlir.dtypes import TensorSpec, is_float
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.functions import eye, moveaxis, ones, zeros
-from volta_mlir.mlir import context, ir
+from volta_mlir.mlir import context, function_named, ir, spec_of
 from volta_mlir.modules import leaf_identities, trainable_mask
 from volta_mlir.passes.derived import declare, unique_name
 from volta_mlir.tensor import Tensor
@@ -280,22 +280,37 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
         return _eager_vjp(function, primals)
     variables = _variables(primals, {})
     source = _trace_source(function, primals, {}, variables)
-    operands = _operands(source, primals, {}, variables)
-    outs = tracing.call(source.trace.name, operands, _current_trace(), source.result_specs)
-    results = _split_writes(source, (primals, {}), outs)
-    return source.results.unflatten(results), _pullback(source, primals, operands)
+    outs, pullback = _traced_vjp(source, primals, _operands(source, primals, {}, variables))
+    return source.results.unflatten(_split_writes(source, (primals, {}), outs)), pullback
 
 
-def _pullback(source: TracedCall, primals: tuple[Any, ...], operands: Sequence[Tensor]) -> Callable[..., Any]:
-    """The pullback inside a trace."""
+def _traced_vjp(
+    source: TracedCall, primals: tuple[Any, ...], operands: Sequence[Tensor]
+) -> tuple[list[Tensor], Callable[..., Any]]:
+    """The results inside a trace, and the pullback.
+
+    The function is differentiated at once, into a forward and a backward part: loops that were computed again for the
+    pullback would not be merged with the first ones.
+    """
+    from volta_mlir.passes.autodiff import define_split_vjp
+
+    wrt, module, count = _float_slots(source), _current_trace().module, len(source.result_specs)
+    with context(), ir.Location.unknown():
+        define_split_vjp(module, source.trace.function, wrt)
+
+    def run(part: str, given: Sequence[Tensor]) -> list[Tensor]:
+        name = f"{source.trace.name}.{part}"
+        results = function_named(module, name).type.results
+        return tracing.call(name, given, _current_trace(), [spec_of(t) for t in results])
+
+    outs = run("fwd", operands)
+    residuals = outs[count:]
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        # The derived function computes the results again; after inlining they are common subexpressions of the call.
-        wrt = _float_slots(source)
-        _, grads = _pull_back(source, operands, wrt, _cotangent_leaves(source, cotangent))
+        grads = run("bwd", [*residuals, *_cotangent_leaves(source, cotangent)])
         return _cotangents_of(primals, source, dict(zip(wrt, grads, strict=True)))
 
-    return pullback
+    return outs[:count], pullback
 
 
 def _float_slots(source: TracedCall) -> list[int]:
@@ -331,8 +346,9 @@ def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[
     from volta_mlir.interpreter import interpret
     from volta_mlir.passes.autodiff import define_split_vjp
 
-    # Arrays are copied: the caller may change them before the pullback is called.
-    values = trees.map(lambda leaf: as_argument(leaf) if is_tensor_like(leaf) else leaf, primals)
+    # The caller may change arrays, and tensors in place, before the pullback is called.
+    kept = {id(leaf): _kept(leaf) for leaf in trees.leaves(primals) if is_tensor_like(leaf)}  # tied ones stay tied
+    values = trees.map(lambda leaf: kept.get(id(leaf), leaf), primals)
     variables = _variables(values, {})
     with context(), ir.Location.unknown():
         module = ir.Module.create()
@@ -348,13 +364,19 @@ def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[
         if tracing.current() is not None:
             # Traced cotangents, as under vmap: the program computes the forward function too.
             again = _trace_source(function, values, {}, variables)
-            return _pullback(again, values, _operands(again, values, {}, variables))(cotangent)
+            return _traced_vjp(again, values, _operands(again, values, {}, variables))[1](cotangent)
         seeds = [t.numpy() for t in _cotangent_leaves(source, cotangent)]
         with context():
             grads = interpret(module, "main.bwd", [*residuals, *seeds])
         return _cotangents_of(values, source, dict(zip(wrt, _tensors(grads), strict=True)))
 
     return source.results.unflatten(_split_writes(source, (primals, {}), outs)), pullback
+
+
+def _kept(leaf: Any) -> Tensor:
+    """A concrete leaf as a Tensor of its own."""
+    given = as_argument(leaf)
+    return Tensor._concrete(given._data, given.spec)
 
 
 @_eagerly
