@@ -65,6 +65,21 @@ def test_ctc() -> None:
     modules.check_eager(pairs, operations=512)
 
 
+def test_adaptive_softmax() -> None:
+    ours, theirs = modules.build("AdaptiveLogSoftmaxWithLoss", 8, 12, [3, 7], div_value=2.0, head_bias=True)
+    x, classes = normal(5, 8), np.array([0, 2, 5, 7, 11])
+    modules.check_eager([modules.pair(ours, theirs, x, classes), modules.pair(ours, theirs, x[0], np.array(5))])
+    np.testing.assert_allclose(ours.log_prob(x), theirs.log_prob(torch.tensor(x)).detach(), rtol=1e-5)
+    assert ours.predict(x).tolist() == theirs.predict(torch.tensor(x)).tolist()
+    for cutoffs in ([], [3, 3], [0, 3], [3, 12]):
+        with pytest.raises(ValueError, match="cutoffs should be a sequence of unique, ascending ints from 1 to 11"):
+            nn.AdaptiveLogSoftmaxWithLoss(8, 12, cutoffs)
+    with pytest.raises(ShapeError, match="of the same batch"):
+        ours(x, classes[:3])
+    with pytest.raises(ShapeError, match="out of bounds"):
+        ours(x[0], np.array(12))
+
+
 class WithLogits(nn.Module):
     def __init__(self, normalise: nn.Module, loss: nn.Module) -> None:
         self.normalise, self.loss = normalise, loss

@@ -25,7 +25,8 @@ class Drawing(Module):
 
     Attributes:
         key: for :mod:`volta_mlir.random`, another one in every layer; :func:`~volta_mlir.nn.manual_seed` decides
-            which. A call that draws replaces it. It is state, but not in the ``state_dict``.
+            which. A call that draws replaces it. It is state, but not in the ``state_dict``. A copy draws the same
+            numbers, unless it gets a key of its own: ``layer.key = nn.init.key()``.
 
     Example:
         >>> layer = Drawing()

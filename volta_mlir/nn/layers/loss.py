@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import volta_mlir as volta
+from volta_mlir.dtypes import DEFAULT_FLOAT
+from volta_mlir.errors import ShapeError
+from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional
+from volta_mlir.nn.functional.arguments import index_tensor
+from volta_mlir.nn.layers.containers import ModuleList, Sequential
+from volta_mlir.nn.layers.dense import Linear
 from volta_mlir.nn.module import Buffer, Module
 from volta_mlir.tensor import Tensor
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CTCLoss",
@@ -43,6 +52,99 @@ class _Loss(Module):
 
 def _optional(weight: Any) -> Any:
     return None if weight is None else Buffer(weight)
+
+
+class AdaptiveLogSoftmaxResult(NamedTuple):
+    """What :class:`AdaptiveLogSoftmaxWithLoss` returns.
+
+    Attributes:
+        output: ``[N]``, the log-probability of each target.
+        loss: their mean, negative.
+    """
+
+    output: Tensor
+    loss: Tensor
+
+
+class AdaptiveLogSoftmaxWithLoss(Module):
+    """Softmax over many classes in clusters: rare classes share an output of the head and have smaller projections.
+
+    The clusters' projections save parameters. All of them are computed for every input, so that shapes do not depend on
+    the targets.
+
+    Args:
+        in_features: features of the input.
+        n_classes: how many classes there are, from frequent to rare.
+        cutoffs: where the clusters begin, ascending; classes before the first are in the head.
+        div_value: cluster ``i`` has a projection to ``in_features / div_value^(i + 1)`` features.
+        head_bias: whether the head has a bias.
+        dtype: of the parameters.
+
+    Attributes:
+        head: :class:`Linear` to the classes of the head and the clusters.
+        tail: for each cluster two :class:`Linear` layers without bias.
+
+    Calling it takes the input ``[N, in_features]`` and the classes ``[N]``, or both without ``N``; it returns an
+    :class:`AdaptiveLogSoftmaxResult`.
+
+    Raises:
+        ValueError: the cutoffs are not ascending, or not between 1 and ``n_classes - 1``.
+        ShapeError: input and target do not fit, or a class does not exist.
+
+    Source: Grave et al., "Efficient softmax approximation for GPUs" (2017).
+
+    Example:
+        >>> layer = AdaptiveLogSoftmaxWithLoss(4, n_classes=10, cutoffs=[2, 5])
+        >>> output, loss = layer(Tensor([[1.0, 2.0, 3.0, 4.0]]), Tensor([7]))
+        >>> output.shape, loss.shape
+        ((1,), ())
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_classes: int,
+        cutoffs: Sequence[int],
+        div_value: float = 4.0,
+        head_bias: bool = False,
+        dtype: Any = DEFAULT_FLOAT,
+    ) -> None:
+        bounds = list(cutoffs)
+        if not bounds or bounds != sorted(set(bounds)) or bounds[0] <= 0 or bounds[-1] >= n_classes:
+            raise ValueError(
+                f"cutoffs should be a sequence of unique, ascending ints from 1 to {n_classes - 1}, got {cutoffs}"
+            )
+        self.in_features, self.n_classes, self.cutoffs = in_features, n_classes, [*bounds, n_classes]
+        self.div_value, self.head_bias = div_value, head_bias
+        self.shortlist_size, self.n_clusters = bounds[0], len(bounds)
+        self.head = Linear(in_features, self.shortlist_size + self.n_clusters, head_bias, dtype)
+        self.tail = ModuleList()
+        for i, (low, high) in enumerate(pairwise(self.cutoffs)):
+            hidden = int(in_features // div_value ** (i + 1))
+            first, second = Linear(in_features, hidden, False, dtype), Linear(hidden, high - low, False, dtype)
+            self.tail.append(Sequential(first, second))
+
+    def forward(self, input: Any, target: Any) -> AdaptiveLogSoftmaxResult:
+        x, classes = as_tensor(input), as_tensor(target)
+        if x.ndim not in (1, 2) or x.shape[:-1] != classes.shape:
+            raise ShapeError(f"expected input and target of the same batch, got {x.spec} and {classes.spec}")
+        classes = index_tensor("AdaptiveLogSoftmaxWithLoss", "target", classes, self.n_classes)
+        places = volta.expand_dims(classes, -1)
+        output = volta.take_along_axis(self.log_prob(x), places, -1).squeeze(-1)
+        return AdaptiveLogSoftmaxResult(output, -output.mean())
+
+    def log_prob(self, input: Any) -> Tensor:
+        """The log-probabilities ``[N, n_classes]`` of all classes."""
+        head = functional.log_softmax(self.head(input), -1)
+        parts = [head[..., : self.shortlist_size]]
+        for i, cluster in enumerate(self.tail):
+            of_cluster = volta.expand_dims(head[..., self.shortlist_size + i], -1)
+            parts.append(functional.log_softmax(cluster(input), -1) + of_cluster)
+        return volta.concatenate(parts, axis=-1)
+
+    def predict(self, input: Any) -> Tensor:
+        """The most probable class of each input, ``[N]``."""
+        return self.log_prob(input).argmax(-1)
 
 
 class BCELoss(_Loss):

@@ -12,6 +12,7 @@ from volta_mlir.dtypes import DEFAULT_FLOAT
 from volta_mlir.errors import ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
+from volta_mlir.nn.functional.arguments import compute_dtype
 from volta_mlir.nn.layers.common import shown
 from volta_mlir.nn.module import Buffer, Module, Parameter
 from volta_mlir.tensor import Tensor
@@ -104,7 +105,7 @@ class _BatchNorm(_Running):
         self.num_batches_tracked = self.num_batches_tracked + 1
         momentum: Any = self.momentum
         if momentum is None:  # every batch counts the same
-            momentum = 1 / self.num_batches_tracked.astype(mean.dtype)
+            momentum = 1 / self.num_batches_tracked.astype(compute_dtype(mean))
         y, self.running_mean, self.running_var = functional.batch_norm_with_stats(
             x, mean, variance, weight, bias, momentum, self.eps
         )

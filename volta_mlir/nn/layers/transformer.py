@@ -635,8 +635,10 @@ class Transformer(Module):
                 LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype),
             )
 
-        self.encoder = custom_encoder or stack(TransformerEncoder, TransformerEncoderLayer, num_encoder_layers)
-        self.decoder = custom_decoder or stack(TransformerDecoder, TransformerDecoderLayer, num_decoder_layers)
+        encoder = TransformerEncoder, TransformerEncoderLayer, num_encoder_layers
+        decoder = TransformerDecoder, TransformerDecoderLayer, num_decoder_layers
+        self.encoder = stack(*encoder) if custom_encoder is None else custom_encoder
+        self.decoder = stack(*decoder) if custom_decoder is None else custom_decoder
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim > 1:
