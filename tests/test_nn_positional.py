@@ -82,6 +82,11 @@ def test_rotary(dim: int, theta: float, interleaved: bool) -> None:
     assert rope(volta.Tensor(x, "bfloat16")).dtype.name == "bfloat16"
 
 
+def test_what_is_shown() -> None:
+    assert repr(nn.SinusoidalPositionalEncoding(4)) == "SinusoidalPositionalEncoding(d_model=4, theta=10000.0)"
+    assert repr(nn.RotaryPositionalEncoding(4)) == "RotaryPositionalEncoding(4, theta=10000.0, interleaved=False)"
+
+
 def test_products_depend_on_distances_alone() -> None:
     for interleaved in (False, True):
         rope = nn.RotaryPositionalEncoding(6, interleaved=interleaved)
