@@ -147,6 +147,13 @@ def run(program, **environment):
     return done.stdout
 
 
+def test_arrays_of_the_other_byte_order():
+    given = np.arange(3, dtype=np.dtype("f4").newbyteorder())
+    buffer = DeviceBuffer.from_numpy(given)
+    assert buffer.dtype == np.float32
+    np.testing.assert_array_equal(buffer.numpy(), [0, 1, 2])
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_the_number_of_threads(vmfb, tmp_path, threads):
     (tmp_path / "m.vmfb").write_bytes(vmfb)

@@ -93,7 +93,8 @@ class DeviceBuffer:
             DTypeError: the array's dtype is not supported.
         """
         target = device(where)
-        array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray turns scalars into vectors
+        native = array.dtype.newbyteorder("=")
+        array = np.ascontiguousarray(array, native).reshape(array.shape)  # ascontiguousarray turns scalars into vectors
         runtime = iree()
         usage = runtime.BufferUsage.DEFAULT
         if target.is_host:  # elsewhere this means managed memory, whose pages move whenever the other side looks
