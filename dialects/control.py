@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result
-from volta_mlir.mlir import ir
+from volta_mlir.dtypes import is_float
+from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.mlir import arith, ir, signless_element_type, spec_of
 
 
 class OptimizationBarrierOp(Op, name="optimization_barrier"):
@@ -42,3 +45,69 @@ class OptimizationBarrierOp(Op, name="optimization_barrier"):
     @classmethod
     def lower(cls, b, op, x):
         return ir.Operation.create("util.optimization_barrier", results=[x.type], operands=[x]).result
+
+
+class AfterOp(Op, name="after"):
+    """The first operand, not before the second, a tensor of floats, is there.
+
+    What is computed from it is not merged with the same computation from the operand itself, and waits for the second
+    operand: a backward pass recomputes values behind it, so that they are computed when they are needed and not before.
+
+    An ``optimization_barrier`` keeps computations apart too, but in no order, so that IREE makes both copies early and
+    keeps them. Here the order is a data dependence that looks like one: elements are selected by a number that is read
+    from the second operand and always says yes (``n · (n + 1)`` is even). It stays on the device, unlike a condition of
+    rank 0, which IREE would read back to the host.
+    """
+
+    linear = "separately"
+    linear_operands = (0,)
+    operand: Operand
+    token: Operand
+    result: Result
+
+    @classmethod
+    def infer(cls, operand, token):
+        if not is_float(token.dtype):
+            raise DTypeError(f"takes a token of floats, got {token}")
+        if not token.size:
+            raise ShapeError(f"takes a token with elements, got {token}")
+        return operand
+
+    @staticmethod
+    def reference(x, token):
+        return np.array(x)
+
+    @classmethod
+    def transpose(cls, cotangent, operands):
+        return cls.apply(cotangent, operands[1]), None
+
+    @classmethod
+    def batch(cls, operands, batched):
+        x, token = operands
+        if not batched[0]:
+            x = F.broadcast_to(F.expand_dims(x, 0), (token.shape[0], *x.shape))
+        return cls.apply(x, token)
+
+    @classmethod
+    def flops(cls, operands, results):
+        return 0
+
+    @classmethod
+    def lower(cls, b, op, x, token):
+        spec, token_spec = (spec_of(v.type) for v in op.operation.operands)
+        bits = np.dtype(f"int{8 * token_spec.dtype.itemsize}")
+
+        def body(value, decider, _):
+            number = arith.bitcast(signless_element_type(bits), decider)
+            one, zero = b.scalar(1, bits), b.scalar(0, bits)
+            odd = arith.andi(arith.muli(number, arith.addi(number, one)), one)
+            is_even = arith.cmpi(arith.CmpIPredicate.eq, odd, zero)
+            return arith.select(is_even, value, b.scalar(0, spec.dtype))
+
+        flat = spec.with_shape((spec.size,)) if not spec.shape else spec
+        first = [((0, 0),)] * token_spec.rank  # its element 0 along every axis
+        loops = range(flat.rank)
+        (result,) = b.generic(
+            [b.reshape(x, flat), token], [loops, first], [b.empty(flat)], [loops], ["parallel"] * flat.rank, body
+        )
+        return b.reshape(result, spec)

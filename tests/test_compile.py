@@ -535,7 +535,7 @@ def test_the_worker_answers_requests(tmp_path):
         "ask = lambda text, kept={}, **o: iree_worker.handle(iree_worker.Request(text, flags, kept, **o))\n"
         f"add = {ADD!r}\n"
         "assert ask(add).plans['f'].dispatches == 1\n"
-        "assert b'stream.async' in ask(add, schedule_only=True)\n"
+        "assert b'stream.async' in ask(add, wanted='schedule')\n"
         "donated = add.replace('8xf32>)', '8xf32> {iree.abi.output = 0 : index})', 1)\n"
         "assert ask(donated, {'f': {0: 0}}).plans['f'].results == 0\n"
         "assert ask('nonsense').stage == 'parse'\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import volta_mlir as volta
 from volta_mlir import plan
@@ -97,3 +96,12 @@ def test_the_largest_size_that_branches_pass_to_a_block_counts() -> None:
     assert [plan._constant(a) for a in (loop.arguments[1], *between.arguments, *end.arguments)] == [12, 12, 64, 64]
     with pytest.raises(ValueError, match="not a constant"):
         plan._constant(loop.arguments[0])
+
+
+def test_loops_are_planned_too() -> None:
+    def repeat(x, w):
+        return volta.while_loop(lambda state: state[0] < 5, lambda s: (s[0] + 1, volta.tanh(s[1] @ w)), (0, x))[1]
+
+    found = plan_of(repeat, volta.spec((64, 64)), volta.spec((64, 64)))
+    assert found.dispatches >= 1
+    assert found.transients < 10 * SQUARE

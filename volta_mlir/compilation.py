@@ -30,6 +30,7 @@ from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import ArtifactError, NaNError, TraceError, warn
 from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
 from volta_mlir.progress import working
+from volta_mlir.reports import MemoryReport
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.runtime.device import Device
 from volta_mlir.runtime.device import device as find_device
@@ -360,6 +361,22 @@ class Lowered:
             run_pipeline(module, passes, verify_each=False)
             return module
 
+    def memory_report(self, target: str | None = None) -> MemoryReport:
+        """What a call needs in memory, and what of it is live when.
+
+        The numbers are those of the program that IREE makes, which is compiled for it, or taken from the cache.
+
+        Raises:
+            CompileError: as :meth:`compile`.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> report = volta.jit(lambda x: volta.tanh(x)).lower(volta.spec((256,))).memory_report()
+            >>> report.peak_bytes, report.arguments, report.results, report.transients
+            (2048, 1024, 1024, 0)
+        """
+        return self.compile(target).memory_report()
+
     def compile(self, target: str | None = None) -> Compiled:
         """Compiles with IREE, or takes the result from the disk cache, in which case no pass runs.
 
@@ -429,7 +446,17 @@ class Compiled:
         self.vmfb = artifact.vmfb
         self.report = artifact.report
         self.plan = artifact.report.plans[lowered.name]
+        self._donations = artifact.donations.get(lowered.name, {})
         self._warn_of_lost_donations(artifact)
+
+    def memory_report(self) -> MemoryReport:
+        """What a call needs in memory; see :meth:`Lowered.memory_report`."""
+        from volta_mlir import iree_compiler
+
+        name = self.lowered.name
+        buffers = iree_compiler.buffers_of(self._emit({name: self._donations}), self.report.flags)[name]
+        specs = [spec_of(t) for t in self.lowered.traced.trace.function.type.inputs]
+        return MemoryReport(name, sum(spec.nbytes for spec in specs), self.plan, tuple(buffers))
 
     @functools.cached_property
     def _linalg(self) -> Any:

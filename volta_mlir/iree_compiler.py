@@ -31,8 +31,8 @@ from typing import Any
 from volta_mlir import stream
 from volta_mlir.cache import Cache
 from volta_mlir.errors import ArtifactError, CompileError
-from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request, Restart
-from volta_mlir.plan import Plan
+from volta_mlir.iree_worker import SOURCE_NAME, Answer, Binary, Refusal, Request, Restart, Result
+from volta_mlir.plan import Buffer, Plan
 from volta_mlir.runtime.checksum import seal
 
 log = logging.getLogger("volta.compile")
@@ -246,11 +246,18 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
     """
     target = Target.parse(target)
     try:
-        answer = _worker.ask(Request(text, target.flags(), {}, schedule_only=True))
+        answer = _worker.ask(Request(text, target.flags(), {}, "schedule"))
     except _Refused as refused:
         raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
     assert isinstance(answer, bytes)
     return answer.decode()
+
+
+def buffers_of(text: str, flags: tuple[str, ...]) -> dict[str, list[Buffer]]:
+    """The buffers of every function in IREE's schedule for a program that compiles with these flags."""
+    answer = _worker.ask(Request(text, flags, {}, "buffers"))
+    assert isinstance(answer, dict)
+    return answer
 
 
 def warm_up() -> None:
@@ -356,7 +363,7 @@ class _Worker:
         with self._lock:
             self._start()
 
-    def ask(self, request: Request) -> Binary | bytes | list[stream.Hazard]:
+    def ask(self, request: Request) -> Result:
         """Compiles one program. Raises _Refused where IREE refuses it or crashes."""
         with self._lock:
             answer = self._exchange(request)

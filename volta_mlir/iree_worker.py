@@ -13,10 +13,10 @@ import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from volta_mlir import stream
-from volta_mlir.plan import Plan, read_plans
+from volta_mlir.plan import Buffer, Plan, read_buffers, read_plans
 
 SOURCE_NAME = "module.mlir"
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
@@ -25,15 +25,19 @@ _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctyp
 
 @dataclass(frozen=True)
 class Request:
-    """One program. ``kept`` are the donations that its text carries: function, argument index, result index.
+    """One program, and what is wanted of it.
 
-    ``schedule_only`` asks for the text of the schedule instead of a compiled module.
+    Attributes:
+        text: MLIR.
+        flags: of ``iree-compile``.
+        kept: the donations that the text carries: function, argument index, result index.
+        wanted: the compiled module, the text of the schedule, or the buffers in it.
     """
 
     text: str
     flags: tuple[str, ...]
     kept: Mapping[str, Mapping[int, int]]
-    schedule_only: bool = False
+    wanted: Literal["module", "schedule", "buffers"] = "module"
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,10 @@ class Restart:
     flags: tuple[str, ...]
 
 
-# The compiled module or the schedule's text; or donations that must be dropped first; or why there is no answer.
-Answer = Binary | bytes | list[stream.Hazard] | Restart | Refusal
+#: What is wanted, or donations that must be dropped first.
+Result = Binary | bytes | dict[str, list[Buffer]] | list[stream.Hazard]
+# A result, or why there is none.
+Answer = Result | Restart | Refusal
 
 # The flags that this process was started with.
 _process_flags: tuple[str, ...] = ()
@@ -72,8 +78,10 @@ def handle(request: Request) -> Answer:
     try:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
             invocation.run("flow")
-            if request.schedule_only:
+            if request.wanted == "schedule":
                 return str(invocation.scheduled()).encode()
+            if request.wanted == "buffers":
+                return read_buffers(invocation.scheduled())
             if any(request.kept.values()):
                 hazards = stream.find_hazards(invocation.scheduled(), request.kept)
                 if hazards:

@@ -2,12 +2,15 @@
 
 What is promised about memory comes from here and not from a model of the program: packed copies for data tiling, and
 buffers that IREE keeps because it fuses otherwise than one expects, are in these allocations and nowhere above.
+:func:`read_plans` reads the sizes of the allocations, after buffers that are not needed together were put into one.
+:func:`read_buffers` reads which buffers there are before that, and when each is needed.
 
 Operations come from MLIR's Python bindings but are only walked here, so this module imports no binding.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +25,7 @@ class Plan:
         transients: the most that is allocated for intermediate results at any time.
         dispatches: how many kernels are launched.
         kernels: how many different ones.
-        transfers: how many copies and fills are carried out between them.
+        transfers: how many copies and fills are carried out between them. What is in a loop counts once.
     """
 
     results: int
@@ -37,16 +40,185 @@ def read_plans(module: Any) -> dict[str, Plan]:
 
     Args:
         module: the ``builtin.module`` operation after IREE's ``stream`` phase.
-
-    Raises:
-        ValueError: a size is not known before the program runs.
     """
-    functions = (op.operation for op in module.regions[0].blocks[0] if op.operation.name == "util.func")
-    return {
-        f.attributes["sym_name"].value: _read(f)
-        for f in functions
-        if "sym_visibility" not in f.attributes or f.attributes["sym_visibility"].value == "public"
-    }
+    return {name: _read(function) for name, function in _public_functions(module)}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """The memory of a value, from the step that writes it first to the last that uses it.
+
+    A step is what IREE orders: one kernel or copy, or several that may run at once.
+
+    Attributes:
+        bytes: its size.
+        first, last: the numbers of the steps.
+        kind: ``"argument"`` (used, and not a constant), ``"result"`` or ``"transient"``.
+        writer: the kernel or operation that writes it first.
+        location: the line of the user's that it computes, ``file:line``; "" where there is none.
+    """
+
+    bytes: int
+    first: int
+    last: int
+    kind: str
+    writer: str
+    location: str
+
+
+def read_buffers(module: Any) -> dict[str, list[Buffer]]:
+    """The buffers of every public function, in the order in which they are written.
+
+    Args:
+        module: the ``builtin.module`` operation after ``iree-stream-async-transformation-pipeline``.
+    """
+    return {name: _Schedule(function).buffers() for name, function in _public_functions(module)}
+
+
+def _public_functions(module: Any) -> Iterator[tuple[str, Any]]:
+    for op in module.regions[0].blocks[0]:
+        operation = op.operation
+        if operation.name == "util.func" and (
+            "sym_visibility" not in operation.attributes or operation.attributes["sym_visibility"].value == "public"
+        ):
+            yield operation.attributes["sym_name"].value, operation
+
+
+class _Schedule:
+    """The steps of one function, and which values share memory."""
+
+    def __init__(self, function: Any) -> None:
+        self._sharing: dict[Any, Any] = {}  # a forest: each value's memory is that of another one
+        self._writers: dict[Any, Any] = {}  # the operation that writes a memory first
+        self._sizes: dict[Any, int] = {}
+        self._spans: dict[Any, tuple[int, int]] = {}
+        self._kinds: dict[Any, str] = {}
+        self._step = 0
+        self._visit(function)
+
+    def buffers(self) -> list[Buffer]:
+        found = []
+        for root, (first, last) in self._spans.items():
+            writer = self._writers.get(root)
+            kind = self._kinds.get(root, "transient")
+            name, location = (kernel_name(writer), user_line(writer.location)) if writer is not None else (kind, "")
+            found.append(Buffer(self._sizes.get(root, 0), first, last, kind, name, location))
+        return [b for b in found if b.bytes]
+
+    def _visit(self, op: Any) -> None:
+        for region in op.regions:
+            for block in region.blocks:
+                for child in block:
+                    self._operation(child.operation)
+
+    def _operation(self, op: Any) -> None:
+        if op.name in _GROUPS:
+            self._enter(op)
+            self._leave(op)
+            return
+        for operand in op.operands:
+            if _is_resource(operand):
+                self._use(operand)
+        self._write(op)
+        if op.name == "stream.tensor.export":
+            self._kinds.setdefault(self._memory(op.operands[0]), "result")
+        self._visit(op)  # loops and branches
+        if op.name.startswith(("stream.async.", "scf.")) and not self._in_concurrent(op):
+            self._step += 1
+
+    def _enter(self, op: Any) -> None:
+        """The arguments of a group's block are the resources among its operands."""
+        resources = [operand for operand in op.operands if _is_resource(operand)]
+        for argument, operand in zip(op.regions[0].blocks[0].arguments, resources, strict=True):
+            self._share(argument, operand)
+        self._visit(op)
+
+    def _leave(self, op: Any) -> None:
+        """The results of a group are what it yields."""
+        yielded = [v for v in list(op.regions[0].blocks[0])[-1].operation.operands if _is_resource(v)]
+        results = [r for r in op.results if _is_resource(r)]
+        for result, value in zip(results, yielded, strict=True):
+            self._share(result, value)
+            self._use(result)
+        if op.name == "stream.async.concurrent":
+            self._step += 1
+
+    @staticmethod
+    def _in_concurrent(op: Any) -> bool:
+        return bool(op.parent.operation.name == "stream.async.concurrent")
+
+    def _write(self, op: Any) -> None:
+        resources = [r for r in op.results if _is_resource(r)]
+        for number, result in enumerate(resources):
+            tied = _tied_operand(op, number)
+            if tied is not None:
+                self._share(result, tied)
+            else:
+                sizes = _result_sizes(op)
+                self._sizes[result] = sizes[min(number, len(sizes) - 1)] if sizes else 0
+                self._writers[result] = op
+                if op.name == "stream.tensor.import":
+                    self._kinds[result] = "argument"
+                    self._writers.pop(result)
+            self._use(result)
+
+    def _use(self, value: Any) -> None:
+        root = self._memory(value)
+        first, _ = self._spans.get(root, (self._step, self._step))
+        self._spans[root] = (first, self._step)
+
+    def _memory(self, value: Any) -> Any:
+        while value in self._sharing:
+            value = self._sharing[value]
+        return value
+
+    def _share(self, value: Any, other: Any) -> None:
+        root = self._memory(other)
+        if self._memory(value) is not root:
+            self._sharing[value] = root
+
+
+_GROUPS = {"stream.async.execute", "stream.async.concurrent"}
+#: Operations whose result is their first operand, changed in place.
+_IN_PLACE = {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
+
+
+def _is_resource(value: Any) -> bool:
+    return str(value.type).startswith("!stream.resource")
+
+
+def _tied_operand(op: Any, result: int) -> Any:
+    if op.name in _IN_PLACE:
+        return op.operands[0]
+    if op.name == "stream.timepoint.await":  # the same resources, now ready
+        return op.operands[result]
+    if "tied_operands" in op.attributes:
+        tied = [entry.value for entry in op.attributes["tied_operands"]][result]
+        if tied >= 0:  # counted from the first operand after a dispatch's workload
+            before = next(iter(op.attributes["operandSegmentSizes"])) if op.name == "stream.async.dispatch" else 0
+            return op.operands[tied + before]
+    return None
+
+
+def _result_sizes(op: Any) -> list[int]:
+    """The sizes of the results, which are an operation's last operands."""
+    if not any(_is_resource(r) for r in op.results) or not op.name.startswith("stream."):
+        return []
+    count = list(op.attributes["operandSegmentSizes"])[-1] if "operandSegmentSizes" in op.attributes else 1
+    return [_constant(op.operands[i]) for i in range(len(op.operands) - count, len(op.operands))]
+
+
+def kernel_name(op: Any) -> str:
+    """What an operation is called in reports."""
+    if "entry_points" in op.attributes:
+        return str(next(iter(op.attributes["entry_points"])).value[-1])
+    return str(op.name).rpartition(".")[2]
+
+
+def user_line(location: Any) -> str:
+    """``file:line`` of the first place that a location names, "" if it names none."""
+    found = re.search(r'"([^"]+)":(\d+)', str(location))
+    return f"{found[1]}:{found[2]}" if found else ""
 
 
 def _read(function: Any) -> Plan:

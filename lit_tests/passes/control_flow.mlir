@@ -165,32 +165,35 @@ func.func @choose(%i: tensor<i32>, %x: tensor<f32>) -> (tensor<f32>, tensor<f32>
 
 // -----
 
-// A checkpoint's backward pass starts from its arguments again, behind barriers: otherwise they would be merged.
+// A checkpoint's backward pass starts from its arguments again, when the gradient is there: otherwise the forward pass
+// would serve for both, or both would be computed at once. One argument that all depends on is enough.
 
 // CHECK-LABEL: func.func @recomputed
-// CHECK-SAME: (%[[X:.*]]: tensor<f32>)
-// CHECK: %[[SIN:.*]] = "volta.sin"(%[[X]])
-// CHECK: %[[AGAIN:.*]] = "volta.optimization_barrier"(%[[X]])
-// CHECK: "volta.sin"(%[[AGAIN]])
+// CHECK-SAME: (%[[X:.*]]: tensor<f32>, %[[W:.*]]: tensor<f32>)
+// CHECK: %[[WX:.*]] = "volta.mul"(%[[W]], %[[X]])
+// CHECK: "volta.sin"(%[[WX]])
+// CHECK: %[[AGAIN:.*]] = "volta.after"(%[[W]], %[[X]])
+// CHECK: "volta.mul"(%[[AGAIN]], %[[X]])
 
-func.func private @sines(%x: tensor<f32>) -> tensor<f32> {
-  %0 = "volta.sin"(%x) : (tensor<f32>) -> tensor<f32>
+func.func private @sine(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
+  %0 = "volta.mul"(%w, %x) : (tensor<f32>, tensor<f32>) -> tensor<f32>
   %1 = "volta.sin"(%0) : (tensor<f32>) -> tensor<f32>
-  return %1 : tensor<f32>
+  %2 = "volta.add"(%1, %x) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %2 : tensor<f32>
 }
 
-func.func private @checkpoint(tensor<f32>) -> tensor<f32> attributes {volta.checkpoint = @sines}
+func.func private @checkpoint(tensor<f32>, tensor<f32>) -> tensor<f32> attributes {volta.checkpoint = @sine}
 
-func.func private @f(%x: tensor<f32>) -> tensor<f32> {
-  %0 = func.call @checkpoint(%x) : (tensor<f32>) -> tensor<f32>
+func.func private @f(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
+  %0 = func.call @checkpoint(%w, %x) : (tensor<f32>, tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
 }
 
-func.func private @f.vjp(tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+func.func private @f.vjp(tensor<f32>, tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
   attributes {volta.vjp = @f, volta.wrt = array<i64: 0>}
 
-func.func @recomputed(%x: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
-  %0:2 = func.call @f.vjp(%x, %x) : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+func.func @recomputed(%x: tensor<f32>, %w: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
+  %0:2 = func.call @f.vjp(%w, %x, %x) : (tensor<f32>, tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
   return %0#0, %0#1 : tensor<f32>, tensor<f32>
 }
 
