@@ -104,10 +104,9 @@ class AfterOp(Op, name="after"):
             is_even = arith.cmpi(arith.CmpIPredicate.eq, odd, zero)
             return arith.select(is_even, value, b.scalar(0, spec.dtype))
 
-        flat = spec.with_shape((spec.size,)) if not spec.shape else spec
-        first = [((0, 0),)] * token_spec.rank  # its element 0 along every axis
-        loops = range(flat.rank)
-        (result,) = b.generic(
-            [b.reshape(x, flat), token], [loops, first], [b.empty(flat)], [loops], ["parallel"] * flat.rank, body
-        )
-        return b.reshape(result, spec)
+        # A tensor of rank 0, and not one element of the token by an index that is 0: IREE reads that wrongly.
+        ones = [1] * token_spec.rank
+        first = b.reshape(b.extract_slice(token, [0] * token_spec.rank, ones, ones), token_spec.with_shape(()))
+        loops = range(spec.rank)
+        (result,) = b.generic([x, first], [loops, ()], [b.empty(spec)], [loops], ["parallel"] * spec.rank, body)
+        return result

@@ -12,7 +12,6 @@ control flow over derivatives of the parts, so that they nest to any order. The 
 tangents). Reverse mode replaces the one by the other.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -640,13 +639,10 @@ class Checkpoint(Control, kind="volta.checkpoint"):
         def behind_barrier(*args: Tensor) -> list[Tensor]:
             # Without it the recomputation would be merged with the forward pass as a common subexpression. It starts
             # when the gradient arrives, or it would be scheduled with the forward pass and kept as well.
-            operands, cotangents = list(args[: len(self.arguments)]), args[len(self.arguments) :]
+            operands, cotangents = args[: len(self.arguments)], args[len(self.arguments) :]
             token = next((g for g in cotangents if g.size), None)
-            for i in _deciding_arguments(function_named(self.module, name)):
-                operands[i] = (
-                    OptimizationBarrierOp.apply(operands[i]) if token is None else AfterOp.apply(operands[i], token)
-                )
-            return self._call(again, [*operands, *cotangents])
+            behind = OptimizationBarrierOp.apply if token is None else lambda x: AfterOp.apply(x, token)
+            return self._call(again, [*map(behind, operands), *cotangents])
 
         arguments = [spec_of(t) for t in function_named(self.module, again).type.inputs]
         transposed = self._build(f"{name}.again", arguments, behind_barrier)
@@ -659,24 +655,6 @@ class Checkpoint(Control, kind="volta.checkpoint"):
         _, results = self._specs_of(body)
         name = declare(self.module, self.name, {"volta.checkpoint": body}, [t.spec for t in operands], results)
         return self._call(name, operands)
-
-
-def _deciding_arguments(function: Any) -> list[int]:
-    """A few small arguments such that all that the function computes from its arguments depends on one of them."""
-    of: dict[Any, frozenset[int]] = {a: frozenset([i]) for i, a in enumerate(function.arguments)}
-    undecided = []
-    for op in function.entry_block.operations:
-        needed = frozenset[int]().union(*(of.get(v, frozenset()) for v in op.operation.operands))
-        of.update(dict.fromkeys(op.operation.results, needed))
-        if needed and op.operation.results:
-            undecided.append(needed)
-    chosen: list[int] = []
-    while undecided:
-        counts = Counter(i for needed in undecided for i in needed)
-        best = min(counts, key=lambda i: (-counts[i], spec_of(function.arguments[i].type).nbytes))
-        chosen.append(best)
-        undecided = [needed for needed in undecided if best not in needed]
-    return sorted(chosen)
 
 
 class CustomVjp(Control, kind="volta.custom_vjp"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import volta_mlir as volta
 from volta_mlir import plan

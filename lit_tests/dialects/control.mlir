@@ -30,7 +30,8 @@ func.func @constant() -> tensor<3xf32> {
 
 // LOWERED-LABEL: func.func @after
 // LOWERED-SAME: (%[[X:.*]]: tensor<3xi32>, %[[T:.*]]: tensor<2x2xf32>)
-// LOWERED: linalg.generic {{.*}} ins(%[[X]], %[[T]] : tensor<3xi32>, tensor<2x2xf32>)
+// LOWERED: %[[FIRST:.*]] = tensor.collapse_shape %{{.*}} [] : tensor<1x1xf32> into tensor<f32>
+// LOWERED: linalg.generic {{.*}} ins(%[[X]], %[[FIRST]] : tensor<3xi32>, tensor<f32>)
 // LOWERED: arith.bitcast %{{.*}} : f32 to i32
 // LOWERED: arith.select
 func.func @after(%x: tensor<3xi32>, %t: tensor<2x2xf32>) -> tensor<3xi32> {

@@ -166,14 +166,15 @@ func.func @choose(%i: tensor<i32>, %x: tensor<f32>) -> (tensor<f32>, tensor<f32>
 // -----
 
 // A checkpoint's backward pass starts from its arguments again, when the gradient is there: otherwise the forward pass
-// would serve for both, or both would be computed at once. One argument that all depends on is enough.
+// would serve for both, or both would be computed at once.
 
 // CHECK-LABEL: func.func @recomputed
 // CHECK-SAME: (%[[X:.*]]: tensor<f32>, %[[W:.*]]: tensor<f32>)
 // CHECK: %[[WX:.*]] = "volta.mul"(%[[W]], %[[X]])
 // CHECK: "volta.sin"(%[[WX]])
-// CHECK: %[[AGAIN:.*]] = "volta.after"(%[[W]], %[[X]])
-// CHECK: "volta.mul"(%[[AGAIN]], %[[X]])
+// CHECK: %[[WAGAIN:.*]] = "volta.after"(%[[W]], %[[X]])
+// CHECK: %[[XAGAIN:.*]] = "volta.after"(%[[X]], %[[X]])
+// CHECK: "volta.mul"(%[[WAGAIN]], %[[XAGAIN]])
 
 func.func private @sine(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
   %0 = "volta.mul"(%w, %x) : (tensor<f32>, tensor<f32>) -> tensor<f32>
