@@ -102,8 +102,7 @@ def program(x: Any, w: Any) -> Any:
         "branch": scan(branch, b),
         "counted": scan(counted, a),
         "grad": volta.value_and_grad(loss)(x),
-        "hvp": volta.hvp(loss, (x,), (b,)),
-        "vmap": volta.vmap(lambda s: scan(reads_after, x * s))(volta.stack([1.0, 2.0])),
+        "captured": scan(lambda c, r: (c + b.at[0].set(r).sum(), b[0] + x.at[1].add(r)[1]), x.sum()),
         "afterwards": (x, a, b),
     }
 
