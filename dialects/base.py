@@ -318,7 +318,7 @@ class Composite(Op):
     returns the cotangents of the operands, None for those without.
     """
 
-    pullback = None  # type: Callable[..., Sequence[Any]] | None
+    pullback = None  # type: Any
 
     @classmethod
     def expand(cls, *operands: Any, **attributes: Any) -> Any:

@@ -14,12 +14,12 @@ from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, ir, spec_of, tensor
 
 
-def lowest(dtype):
+def lowest(dtype: np.dtype) -> Any:
     """What every other value of the dtype is larger than or equal to."""
     return -np.inf if is_float(dtype) else np.iinfo(dtype).min
 
 
-def highest(dtype):
+def highest(dtype: np.dtype) -> Any:
     """What every other value of the dtype is smaller than or equal to."""
     return np.inf if is_float(dtype) else np.iinfo(dtype).max
 
@@ -44,7 +44,7 @@ ANY = Fold("or", lambda dtype: False)
 ALL = Fold("and", lambda dtype: True)
 
 
-def accumulator(dtype):
+def accumulator(dtype: np.dtype) -> np.dtype:
     """The dtype in which values of ``dtype`` are folded: float32 for half precision."""
     return float32 if is_float(dtype) and dtype.itemsize == 2 else dtype
 

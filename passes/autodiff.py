@@ -32,6 +32,7 @@ from volta_mlir.passes.derived import (
     expand,
     flatten,
     kind_of,
+    require_tensors,
     set_results,
 )
 from volta_mlir.passes.manager import Pass, option, source_location
@@ -57,6 +58,7 @@ class Autodiff(Pass, name="volta-autodiff"):
 def _differentiated(declaration: Any, source: Any) -> list[int]:
     """The argument numbers of ``volta.wrt``, checked."""
     wrt = list(attribute_of(declaration, "volta.wrt", ir.DenseI64ArrayAttr))
+    require_tensors(source, [source.arguments[i].type for i in wrt if 0 <= i < len(source.arguments)])
     for i in wrt:
         if not 0 <= i < len(source.arguments) or not is_float(spec_of(source.arguments[i].type).dtype):
             raise CompileError(

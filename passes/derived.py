@@ -10,7 +10,7 @@ The pass of that kind (volta-autodiff for ``volta.vjp`` and ``volta.jvp``, volta
 body. Derivations nest: a source may itself call derived functions, which are defined and inlined first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from volta_mlir import trace
@@ -107,9 +107,9 @@ def require_one_block(operation: Any) -> None:
         )
 
 
-def _require_tensors(function: Any) -> None:
-    """Raises CompileError unless all arguments and results are tensors of Volta's."""
-    for type_ in (*function.type.inputs, *function.type.results):
+def require_tensors(function: Any, types: Iterable[Any]) -> None:
+    """Raises CompileError unless these types of values of a function, and its results', are tensors of Volta's."""
+    for type_ in (*types, *function.type.results):
         try:
             spec_of(type_)
         except TypeError as error:
@@ -131,7 +131,6 @@ def define(module: Any, declaration: Any, callers: Sequence[str] = ()) -> Any:
         raise CompileError(
             f"@{source.sym_name.value} has no body to derive from", location=source_location(declaration.location)
         )
-    _require_tensors(source)
     defined = DERIVATIONS[kind](module, declaration, source)
     if defined.type != declaration.type:
         raise CompileError(

@@ -19,6 +19,7 @@ from volta_mlir.passes.derived import (
     current_functions,
     define,
     kind_of,
+    require_tensors,
 )
 from volta_mlir.passes.manager import Pass, source_location
 
@@ -44,14 +45,14 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
             f"volta.batched has {len(flags)} entries, @{source.sym_name.value} has {len(source.arguments)} arguments",
             location=source_location(declaration.location),
         )
-    specs = [spec_of(a.type) for a in source.arguments]
-    batched_specs = [s.with_shape((size, *s.shape)) if flag else s for s, flag in zip(specs, flags, strict=True)]
+    require_tensors(source, [a.type for a, flag in zip(source.arguments, flags, strict=True) if flag])
+    types = [
+        tensor_type(spec_of(a.type).with_shape((size, *a.type.shape))) if flag else a.type
+        for a, flag in zip(source.arguments, flags, strict=True)
+    ]
     with declaration.location:
         function = func.FuncOp(
-            f"{source.sym_name.value}.vmap.body",
-            ([tensor_type(s) for s in batched_specs], []),
-            visibility="private",
-            ip=ir.InsertionPoint(declaration),
+            f"{source.sym_name.value}.vmap.body", (types, []), visibility="private", ip=ir.InsertionPoint(declaration)
         )
         block = function.add_entry_block()
     end = ir.InsertionPoint(block)

@@ -168,6 +168,18 @@ class TestFiles:
 
 
 class TestErrors:
+    def test_bytes_that_are_no_text(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "latin.mlir"
+        path.write_bytes(MODULE.replace("volta.add", "volta.\u00fc").encode("latin-1"))
+        assert run(capsys, str(path)) == (1, "", f"volta-opt: error: {path}:4: byte 0xfc is not UTF-8\n")
+
+    def test_bytecode_is_read(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "main.mlirbc"
+        with context(), path.open("wb") as file:
+            ir.Module.parse(MODULE).operation.write_bytecode(file)
+        status, out, err = run(capsys, str(path), "--cse")
+        assert (status, out.count("volta.neg"), err) == (0, 1, "")
+
     def test_of_a_pass_have_a_place(self, file: str, test_pass: type[Pass], capsys: pytest.CaptureFixture[str]) -> None:
         assert run(capsys, file, "--volta-test-fail") == (1, "", f"{file}:2:8: error: does not fit\n")
 

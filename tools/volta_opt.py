@@ -19,6 +19,11 @@ from volta_mlir.passes import PASSES, Pass, PassError, PipelineError, UpstreamPa
 from volta_mlir.passes.manager import UPSTREAM_PASSES, options_of, source_location
 
 SPLIT_MARKER = "// -----"
+_BYTECODE = b"ML\xefR"  # what MLIR's binary form begins with
+
+
+class InputError(VoltaError):
+    """The input is neither text nor MLIR's bytecode."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -167,6 +172,7 @@ def _run(arguments: argparse.Namespace, passes: Sequence[Pass | UpstreamPass]) -
         name, source = "<stdin>", sys.stdin.buffer.read()
     else:
         name, source = arguments.file, Path(arguments.file).read_bytes()
+    _check_encoding(name, source)
     outputs: list[str] = []
     failed = False
     for part in _split(source) if arguments.split_input_file else [source]:
@@ -183,6 +189,17 @@ def _run(arguments: argparse.Namespace, passes: Sequence[Pass | UpstreamPass]) -
     if not failed:
         _write(f"\n{SPLIT_MARKER}\n".join(outputs), arguments.output)
     return int(failed)
+
+
+def _check_encoding(name: str, source: bytes) -> None:
+    """Raises InputError for text that is not UTF-8, which the bindings could not report errors about."""
+    if source.startswith(_BYTECODE):
+        return
+    try:
+        source.decode()
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name}:{line}: byte {error.object[error.start]:#04x} is not UTF-8") from None
 
 
 def _split(source: bytes) -> list[bytes]:
@@ -204,8 +221,9 @@ def _process(
         ctx.allow_unregistered_dialects = arguments.allow_unregistered_dialect
         try:
             return _transform(source, arguments, passes), diagnostics
-        except ir.MLIRError:
-            pass  # the parser has reported what is wrong
+        except ir.MLIRError:  # the parser has reported what is wrong
+            if not any(d.kind == "error" for d in diagnostics):
+                diagnostics.append(Diagnostic("error", None, "cannot read the input"))
         except VoltaError as error:
             explained = isinstance(error, PassError) and any(d.kind == "error" for d in diagnostics)
             diagnostics.append(

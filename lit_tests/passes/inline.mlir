@@ -128,3 +128,31 @@ func.func @main(%x: tensor<2xf32>, %c: i1) -> tensor<2xf32> {
   %0 = func.call @choose(%x, %c) : (tensor<2xf32>, i1) -> tensor<2xf32>
   return %0 : tensor<2xf32>
 }
+
+// -----
+
+// What takes no part in a derivative may be anything.
+
+func.func private @scaled(%x: tensor<f32>, %s: tensor<f32>, %double: i1) -> tensor<f32> {
+  %0 = scf.if %double -> tensor<f32> {
+    %1 = "volta.add"(%s, %s) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+    scf.yield %1 : tensor<f32>
+  } else {
+    scf.yield %s : tensor<f32>
+  }
+  %2 = "volta.mul"(%x, %0) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %2 : tensor<f32>
+}
+
+func.func private @scaled.vjp(tensor<f32>, tensor<f32>, i1, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  attributes {volta.vjp = @scaled, volta.wrt = array<i64: 0>}
+
+// CHECK-LABEL: func.func @main
+// CHECK-SAME: (%[[X:.*]]: tensor<f32>, %[[S:.*]]: tensor<f32>, %[[D:.*]]: i1)
+// CHECK: %[[FACTOR:.*]] = scf.if %[[D]]
+// CHECK: %[[DX:.*]] = "volta.mul"(%[[S]], %[[FACTOR]])
+// CHECK: return %[[DX]]
+func.func @main(%x: tensor<f32>, %s: tensor<f32>, %double: i1) -> tensor<f32> {
+  %0:2 = func.call @scaled.vjp(%x, %s, %double, %s) : (tensor<f32>, tensor<f32>, i1, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

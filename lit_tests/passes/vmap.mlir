@@ -101,3 +101,12 @@ func.func private @g(%x: tensor<f32>) -> tensor<f32> {
 // expected-error @below {{volta.size is not negative, got -2}}
 func.func private @g.vmap(tensor<2xf32>) -> tensor<2xf32>
   attributes {volta.vmap = @g, volta.batched = array<i1: true>, volta.size = -2 : i64}
+
+// -----
+
+// expected-error @below {{@g can't be derived from: expected a statically shaped tensor of a Volta dtype, got memref<2xf32>}}
+func.func private @g(%x: memref<2xf32>) {
+  return
+}
+
+func.func private @g.vmap(memref<2xf32>) attributes {volta.vmap = @g, volta.batched = array<i1: true>, volta.size = 2 : i64}
