@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from volta_mlir.runtime.device import device as find_device
 from volta_mlir.runtime.module import LoadedModule
 from volta_mlir.runtime.signature import ATTRIBUTE, FunctionSignature, Signature, Tree, leaf, to_json
 from volta_mlir.tensor import Tensor
+
+if TYPE_CHECKING:
+    from volta_mlir.costs import CostReport
 
 log = logging.getLogger("volta.trace")
 
@@ -360,6 +363,19 @@ class Lowered:
             passes = parse_pipeline(f"builtin.module({','.join(PIPELINE[:stop])})")
             run_pipeline(module, passes, verify_each=False)
             return module
+
+    def cost_report(self) -> CostReport:
+        """Operations and bytes that a call takes, by op and line, and the least time for them on a machine.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> volta.jit(volta.tanh).lower(volta.spec((1000,))).cost_report().bytes
+            8000
+        """
+        from volta_mlir.costs import cost_report
+
+        with context():
+            return cost_report(self._at("volta-simplify"), self.name)
 
     def memory_report(self, target: str | None = None) -> MemoryReport:
         """What a call needs in memory, and what of it is live when.
