@@ -118,7 +118,7 @@ class MemoryReport:
         top, left, bottom = 30, 10, height - 20
         most = max(*self.live, 1)
         across, up = (width - 2 * left) / len(self.live), (bottom - top) / most
-        points = [(left, bottom)]
+        points: list[tuple[float, float]] = [(left, bottom)]
         for step, live in enumerate(self.live):
             points += [(left + step * across, bottom - live * up), (left + (step + 1) * across, bottom - live * up)]
         points.append((left + len(self.live) * across, bottom))
