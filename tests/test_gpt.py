@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -63,14 +62,11 @@ def test_the_gpt_trains_as_in_pytorch() -> None:
     check_against_pytorch(gpt.Config(), steps=2)
 
 
-def test_the_gpt_lowers_quickly_to_a_compact_program() -> None:
+def test_the_gpt_lowers_to_a_compact_program() -> None:
     config = gpt.Config()
     tokens, targets = map(Tensor, next(gpt.batches(config)))
-    # Processor time, and twice what is promised, since tests run on machines that do other things too.
-    start = time.process_time()
     lowered = train_step.lower(*arguments(config), tokens, targets, config.heads)
     linalg = lowered.as_text("linalg")
-    assert time.process_time() - start < 4.0
     assert "volta." not in linalg.replace("volta.name", "").replace("volta.donated", "")
     # Six layers forward and backward, and the update of 76 tensors: what is redundant would show here.
     text = lowered.as_text("volta-alias")
