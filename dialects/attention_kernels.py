@@ -5,7 +5,7 @@ block of scores to memory, and has a kernel for each block's shape. These kernel
 and :data:`COLUMNS` columns on the stack. They consist of loops over vectors of :data:`LANES` float32, two steps of
 which take almost all the time:
 
-- *dots*: rows of a matrix times columns of another that lies transposed, summed up in registers;
+- *dots*: rows of a matrix times a tile of columns of another that lies transposed, summed up in registers;
 - *accumulate*: a row of scores times a matrix, added to rows of a result.
 
 A workgroup has a block of rows (queries, or keys for their own gradients), and goes through the columns in blocks that
@@ -275,12 +275,29 @@ class Text:
 
     # -- the steps that take the time --------------------------------------------------------------------------
 
-    def dots(self, left, rows, transposed, columns, depth):
-        """The products of rows of a matrix with columns of one that lies transposed: for each row, vectors."""
+    def tiled(self, tensor):
+        """A prepared operand with each :data:`TILE` of its rows transposed, one tile after the other.
+
+        So the columns that a tile of scores needs lie together, whatever the length.
+        """
+        name, type_ = tensor
+        count, rows, width = map(int, type_.removeprefix("tensor<").split("x")[:3])
+        parts = tensor_type(count, rows // TILE, TILE, width)
+        groups, shape = [[0], [1, 2], [3]], [count, rows // TILE, TILE, width]
+        name = self.op(f"tensor.expand_shape {name} {groups} output_shape {shape} : {type_} into {parts}")
+        out, into = self.empty(count, rows // TILE, width, TILE)
+        operands = f"ins({name} : {parts}) outs({out} : {into})"
+        return self.op(f"linalg.transpose {operands} permutation = [0, 1, 3, 2]"), into
+
+    def dots(self, left, rows, tiles, first, depth):
+        """The products of rows of a matrix with a tile of columns of a :meth:`tiled` one, the one that has column
+        ``first``: for each row, vectors.
+        """
         zero = self.splat(self.number(0.0))
+        tile = self.indices("divui", first, TILE)
 
         def step(d, sums):
-            factors = [self.read(transposed, d, c) for c in columns]
+            factors = [self.read(tiles, tile, d, self.index(LANES * i)) for i in range(VECTORS)]
             outs = []
             for row, totals in zip(rows, by_row(sums), strict=True):
                 scalar = self.splat(self.element(left, row, d))
@@ -421,7 +438,7 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
     t, n = Text(), Sizes(q, k, v)
     inputs = [
         t.prepared("%q", q, (n.padded_queries, n.width), factor=scale),
-        t.prepared("%k", k, (n.padded_keys, n.width), transposed=True),
+        t.tiled(t.prepared("%k", k, (n.padded_keys, n.width))),
         t.prepared("%v", v, (n.padded_keys, n.out)),
     ]
     masking = None if mask is None else Mask(t, mask, n)
@@ -434,7 +451,7 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
         block = t.indices("muli", x, n.query_rows)
         head = t.indices("divui", y, n.group)
         queries = t.load(inputs[0], y, n.query_rows, n.width, start=block)
-        keys = t.load(inputs[1], head, n.width, n.padded_keys)
+        keys = t.load(inputs[1], head, n.padded_keys // TILE, n.width, TILE)
         values = t.load(inputs[2], head, n.padded_keys, n.out)
         mask_part = masking.load(inputs[3], y, block, n.query_rows) if masking else None
         lowest = t.splat(t.number(-INFINITY))
@@ -453,7 +470,7 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
                     scores, *maxima = state
                     places = [t.indices("addi", column, LANES * i) for i in range(VECTORS)]
                     absolute = [t.indices("addi", first, place) for place in places]
-                    products = t.dots(queries, rows, keys, absolute, n.width)
+                    products = t.dots(queries, rows, keys, absolute[0], n.width)
                     for j, place in enumerate(places):
                         counted = t.counted(absolute[j])
                         for i, row in enumerate(products):
@@ -552,12 +569,6 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
     sums = t.prepared(sums, lse, (n.padded_queries,), fill=INFINITY)
     deltas = t.prepared("%delta", delta, (n.padded_queries,))
     keys, values = t.prepared("%k", k, (n.padded_keys, n.width)), t.prepared("%v", v, (n.padded_keys, n.out))
-    turned = {
-        "q": t.prepared("%q", q, query_shape, factor=scale, transposed=True),
-        "dout": t.prepared("%dout", dout, dout_shape, transposed=True),
-        "k": t.prepared("%k", k, (n.padded_keys, n.width), transposed=True),
-        "v": t.prepared("%v", v, (n.padded_keys, n.out), transposed=True),
-    }
     masking, turned_masking = (None, None) if mask is None else (Mask(t, mask, n), Mask(t, mask, n, transposed=True))
     heads = n.shared * n.group
 
@@ -567,8 +578,8 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
         dout_rows = t.load(inputs[1], y, n.query_rows, n.out, start=block)
         sum_rows, delta_rows = (t.load(inputs[i], y, n.query_rows, start=block) for i in (2, 3))
         k_rows = t.load(inputs[4], head, n.padded_keys, n.width)
-        k_turned = t.load(inputs[5], head, n.width, n.padded_keys)
-        v_turned = t.load(inputs[6], head, n.out, n.padded_keys)
+        k_tiles = t.load(inputs[5], head, n.padded_keys // TILE, n.width, TILE)
+        v_tiles = t.load(inputs[6], head, n.padded_keys // TILE, n.out, TILE)
         mask_part = masking.load(inputs[7], y, block, n.query_rows) if masking else None
         hidden = t.splat(t.number(-INFINITY))
         end = t.index(n.padded_keys)
@@ -588,7 +599,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                     places = [t.indices("addi", column, LANES * i) for i in range(VECTORS)]
                     absolute = [t.indices("addi", first, place) for place in places]
                     seen = [(t.counted(absolute[j]), positions) for j in range(VECTORS)] if causal else None
-                    products = t.dots(q_rows, rows, k_turned, absolute, n.width)
+                    products = t.dots(q_rows, rows, k_tiles, absolute[0], n.width)
                     for j, place in enumerate(places):
                         for i, row in enumerate(products):
                             score = row[j]
@@ -598,7 +609,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                                 score = t.unless("sle", seen[j][0], positions[i], score, hidden)
                             p = t.vectors("math.exp", t.vectors("arith.subf", score, row_sums[i]))
                             scores = t.write(p, scores, t.index(i), place)
-                    products = t.dots(dout_rows, rows, v_turned, absolute, n.out)
+                    products = t.dots(dout_rows, rows, v_tiles, absolute[0], n.out)
                     for j, place in enumerate(places):
                         for i, row in enumerate(products):
                             centred = t.vectors("arith.subf", row[j], row_deltas[i])
@@ -622,8 +633,8 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
 
         def group_member(member, state):
             head = t.indices("addi", t.indices("muli", y, n.group), member)
-            q_turned = t.load(inputs[2], head, n.width, n.padded_queries)
-            dout_turned = t.load(inputs[3], head, n.out, n.padded_queries)
+            q_tiles = t.load(inputs[2], head, n.padded_queries // TILE, n.width, TILE)
+            dout_tiles = t.load(inputs[3], head, n.padded_queries // TILE, n.out, TILE)
             q_rows = t.load(inputs[4], head, n.padded_queries, n.width)
             dout_rows = t.load(inputs[5], head, n.padded_queries, n.out)
             mask_part = turned_masking.load(inputs[8], head, block, n.key_rows) if turned_masking else None
@@ -644,7 +655,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                         scores, grads = state
                         places = [t.indices("addi", column, LANES * i) for i in range(VECTORS)]
                         absolute = [t.indices("addi", first, place) for place in places]
-                        products = t.dots(k_rows, rows, q_turned, absolute, n.width)
+                        products = t.dots(k_rows, rows, q_tiles, absolute[0], n.width)
                         for j, place in enumerate(places):
                             counted, sums = t.counted(absolute[j]), t.read(all_sums, absolute[j])
                             for i, row in enumerate(products):
@@ -655,7 +666,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                                     score = t.unless("sge", counted, positions[i], score, hidden)
                                 p = t.vectors("math.exp", t.vectors("arith.subf", score, sums))
                                 scores = t.write(p, scores, t.index(i), place)
-                        products = t.dots(v_rows, rows, dout_turned, absolute, n.out)
+                        products = t.dots(v_rows, rows, dout_tiles, absolute[0], n.out)
                         for j, place in enumerate(places):
                             deltas = t.read(all_deltas, absolute[j])
                             for i, row in enumerate(products):
@@ -682,12 +693,12 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
         t.store(dk, outputs[0], y, block, n.key_rows, n.width)
         t.store(dv, outputs[1], y, block, n.key_rows, n.out)
 
-    inputs = [queries, cotangents, sums, deltas, keys, turned["k"], turned["v"]]
+    inputs = [queries, cotangents, sums, deltas, keys, t.tiled(keys), t.tiled(values)]
     inputs += [masking.operand] if masking else []
     outputs = [tensor_type(heads, *query_shape)]
     grid = n.query_blocks, heads
     (dq,) = t.dispatch(inputs, outputs, grid, by_queries)
-    inputs = [keys, values, turned["q"], turned["dout"], queries, cotangents, sums, deltas]
+    inputs = [keys, values, t.tiled(queries), t.tiled(cotangents), queries, cotangents, sums, deltas]
     inputs += [turned_masking.operand] if turned_masking else []
     outputs = [tensor_type(n.shared, n.padded_keys, width) for width in (n.width, n.out)]
     dk, dv = t.dispatch(inputs, outputs, (n.key_blocks, n.shared), by_keys)
