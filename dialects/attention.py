@@ -201,7 +201,7 @@ def _add_keys(total, part):
 def _reference_scores(q, k, mask, scale, causal):
     scores = scale * np.einsum("bhgle,bhse->bhgls", q.astype(np.float64), k.astype(np.float64))
     if causal:
-        return np.where(np.tri(*scores.shape[3:], dtype=bool), scores, -np.inf)
+        return np.where(np.tri(*scores.shape[3:]) == 1, scores, -np.inf)
     if mask is None:
         return scores
     return np.where(mask, scores, -np.inf) if mask.dtype == bool_ else scores + mask.astype(np.float64)
@@ -306,8 +306,9 @@ class AttentionOp(Composite, name="attention"):
 
     @classmethod
     def kernel(cls, name, operands, results, **attributes):
-        if attention_kernels.applies(operands[0], operands[2]):
-            return attention_kernels.forward(name, *operands, None, results, **attributes)
+        q, k, v = operands
+        if attention_kernels.applies(q, v):
+            return attention_kernels.forward(name, q, k, v, None, results, **attributes)
         return None
 
     @classmethod
@@ -356,8 +357,9 @@ class AttentionGradOp(Composite, name="attention_grad"):
 
     @classmethod
     def kernel(cls, name, operands, results, **attributes):
-        if attention_kernels.applies(operands[0], operands[2]):
-            return attention_kernels.gradient(name, *operands[:3], None, *operands[3:], results, **attributes)
+        q, k, v, lse, delta, dout = operands
+        if attention_kernels.applies(q, v):
+            return attention_kernels.gradient(name, q, k, v, None, lse, delta, dout, results, **attributes)
         return None
 
     @classmethod
@@ -407,8 +409,9 @@ class MaskedAttentionOp(Composite, name="masked_attention"):
 
     @classmethod
     def kernel(cls, name, operands, results, *, scale):
-        if attention_kernels.applies(operands[0], *operands[2:4]):
-            return attention_kernels.forward(name, *operands, results, scale=scale, causal=False)
+        q, k, v, mask = operands
+        if attention_kernels.applies(q, v, mask):
+            return attention_kernels.forward(name, q, k, v, mask, results, scale=scale, causal=False)
         return None
 
     @classmethod
@@ -468,8 +471,9 @@ class MaskedAttentionGradOp(MaskedGradient, name="masked_attention_grad"):
 
     @classmethod
     def kernel(cls, name, operands, results, *, scale):
-        if attention_kernels.applies(operands[0], *operands[2:4]):
-            return attention_kernels.gradient(name, *operands, results, scale=scale, causal=False)
+        q, k, v, mask, lse, delta, dout = operands
+        if attention_kernels.applies(q, v, mask):
+            return attention_kernels.gradient(name, q, k, v, mask, lse, delta, dout, results, scale=scale, causal=False)
         return None
 
     @classmethod
