@@ -70,6 +70,17 @@ def test_data_that_does_not_fit(make, message):
     assert Tensor(2**40, "float32").item() == 2.0**40
 
 
+def test_rows_of_different_lengths_are_refused():
+    with pytest.raises(ShapeError, match="as many elements in every row"):
+        Tensor([[1, 2], [3]])
+
+
+def test_arrays_of_the_other_byte_order_are_converted():
+    tensor = Tensor(np.arange(3, dtype=">f4"))
+    assert (tensor + 1).tolist() == [1, 2, 3]
+    assert tensor.numpy().dtype.isnative
+
+
 def test_nothing_changes_a_tensor():
     array = np.ones(2, np.float32)
     tensors = [Tensor(array), volta.array(array), volta.jit(lambda x: x)(array), volta.vmap(lambda x: x)(array)]

@@ -89,14 +89,17 @@ class Tensor:
     def __init__(self, data: Any, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data.numpy()
-        array = np.array(data)  # a copy: tensors never change, arrays may
+        try:
+            array = np.array(data)  # a copy: tensors never change, arrays may
+        except ValueError as error:  # lists of different lengths
+            raise ShapeError(f"a tensor has as many elements in every row: {error}") from None
         if not hasattr(data, "dtype"):  # Python scalars and lists take Volta's defaults, not numpy's 64 bits
             defaults = {"float64": "float32", "int64": "int32"}
             dtype = as_dtype(dtype or defaults.get(array.dtype.name, array.dtype))
             if is_integer(dtype) and is_integer(array.dtype):
                 _check_range(array, dtype)
-        if dtype is not None:
-            array = array.astype(as_dtype(dtype), copy=False)
+        # Also without a change of dtype: an array of the other byte order is converted.
+        array = array.astype(as_dtype(array.dtype if dtype is None else dtype), copy=False)
         self._data, self._value, self._emitter, self._program, self._weak = array, None, None, None, False
         self.spec = TensorSpec(array.shape, as_dtype(array.dtype))
 
