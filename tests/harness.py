@@ -243,7 +243,7 @@ def _compile_lowered(lowered: Mapping[str, Any]) -> dict[str, Runnable | Excepti
 
 
 def _compile_text(text: str) -> bytes:
-    disk, key = Cache(), Cache.key("tests", text, Target.parse("cpu").fingerprint())
+    disk, key = Cache(), Cache.key("tests, sealed", text, Target.parse("cpu").fingerprint())
     vmfb = disk.get(key)
     if vmfb is None:
         vmfb = compile_module(lambda donations: text).vmfb
