@@ -5,6 +5,7 @@ differentiable and not linear. Shapes, batching, lowering and cost come from the
 """
 
 import math as pymath
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -86,15 +87,15 @@ class Elementwise(Op):
         dtype = spec_of(op.operation.operands[0].type).dtype
         out = spec_of(op.operation.results[0].type)
         attributes = op.attribute_values()
+        return b.elementwise(out, operands, lambda *args: cls.lower_scalar(b, dtype, args, attributes))
 
-        def body(*args):
-            if cls.in_float32 and is_float(dtype) and dtype.itemsize == 2:
-                widened = [arith.extf(signless_element_type(float32), a) for a in args]
-                wide = cls.scalar(b, float32, *widened, **attributes)
-                return arith.truncf(signless_element_type(dtype), wide)
-            return cls.scalar(b, dtype, *args, **attributes)
-
-        return b.elementwise(out, operands, body)
+    @classmethod
+    def lower_scalar(cls, b: Any, dtype: np.dtype, args: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        """The body of the lowering, with the widening that half precision needs; ``dtype`` is the operands'."""
+        if cls.in_float32 and is_float(dtype) and dtype.itemsize == 2:
+            widened = [arith.extf(signless_element_type(float32), a) for a in args]
+            return arith.truncf(signless_element_type(dtype), cls.scalar(b, float32, *widened, **attributes))
+        return cls.scalar(b, dtype, *args, **attributes)
 
     @classmethod
     def scalar(cls, b, dtype, *args, **attributes):

@@ -212,6 +212,23 @@ class Lowering:
         extents = self.dense(np.array(spec.shape), TensorSpec((spec.rank,), np.dtype("int64")))
         return tensor.reshape(x.type, flat, extents)
 
+    def dispatch(self, results: Sequence[TensorSpec], body: Callable[[], Sequence[Any]]) -> list[Any]:
+        """What ``body`` returns, of the specs ``results``, computed by the ops that it emits in one dispatch of IREE's.
+
+        IREE neither takes these ops apart nor adds others to them.
+        """
+        # The bindings can't declare an op whose results differ in type, so this one stays unknown to them.
+        context().allow_unregistered_dialects = True
+        region = ir.Operation.create(
+            "flow.dispatch.region",
+            results=[signless_tensor_type(spec) for spec in results],
+            attributes={"operandSegmentSizes": ir.DenseI32ArrayAttr.get([0, 0])},
+            regions=2,  # the second one says how many workgroups there are; IREE finds out
+        )
+        with ir.InsertionPoint(region.regions[0].blocks.append()):
+            ir.Operation.create("flow.return", operands=list(body()))
+        return list(region.results)
+
     def extract_slice(self, x: Any, offsets: Sequence[Any], sizes: Sequence[int], strides: Sequence[int]) -> Any:
         """``sizes[i]`` elements of ``x`` along each axis, every ``strides[i]``-th from ``offsets[i]`` on.
 

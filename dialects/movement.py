@@ -4,6 +4,7 @@ Those that take places from a tensor are in :mod:`volta_mlir.dialects.indexing`.
 """
 
 import math as pymath
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,7 @@ class TransposeOp(Movement, name="transpose"):
     @classmethod
     def lower(cls, b, op, x):
         out = spec_of(op.operation.results[0].type)
-        if _is_product(op.operation.operands[0]):
+        if is_product(op.operation.operands[0]):
             # IREE would make the transposition a part of the product, whose axes then no longer merge to one of each
             # kind, which keeps it out of data tiling: attention's products took 6 times as long.
             x = b.unfused(x, spec_of(op.operation.operands[0].type))
@@ -149,12 +150,12 @@ class TransposeOp(Movement, name="transpose"):
         return b.generic([x], [of_operand], [b.empty(out)], [loops], ["parallel"] * out.rank, lambda v, _: v)[0]
 
 
-def _is_product(value):
+def is_product(value: Any) -> bool:
     """Whether a value is a dot_general's result, reshaped or not."""
     while not isinstance(value.owner, ir.Block):
         operation = value.owner.operation
         if operation.name != ReshapeOp.OPERATION_NAME:
-            return operation.name == "volta.dot_general"
+            return bool(operation.name == "volta.dot_general")
         value = operation.operands[0]
     return False
 

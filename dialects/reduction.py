@@ -1,7 +1,7 @@
 """Folds along axes: reductions, whose results lack the axes, and cumulative ops, which keep every partial result."""
 
 import math as pymath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def accumulator(dtype: np.dtype) -> np.dtype:
     return float32 if is_float(dtype) and dtype.itemsize == 2 else dtype
 
 
-def reduction_accumulator(fold, dtype):
+def reduction_accumulator(fold: Fold, dtype: np.dtype) -> np.dtype:
     """:func:`accumulator`, but unsigned for the extrema of signed integers.
 
     IREE 3.13 takes 0 and -1 for the identities of signed maximum and minimum where it reduces a row with several
@@ -58,7 +58,7 @@ def reduction_accumulator(fold, dtype):
     return np.dtype(f"u{dtype}") if fold in (MAX, MIN) and dtype in SIGNED else accumulator(dtype)
 
 
-def recode(b, x, source, target):
+def recode(b: Any, x: Any, source: np.dtype, target: np.dtype) -> Any:
     """A scalar converted between a dtype and its accumulator; between integers of the same width in the same order."""
     if is_integer(source) and source != target:
         signed = np.dtype(f"int{8 * source.itemsize}")
@@ -111,18 +111,23 @@ class Reduce(Op):
 
     @classmethod
     def lower(cls, b, op, x):
-        source, out = spec_of(op.operation.operands[0].type), spec_of(op.operation.results[0].type)
-        wide = reduction_accumulator(cls.fold, source.dtype)
+        source = spec_of(op.operation.operands[0].type)
+        return cls.fold_axes(b, x, source, op.axes, source.dtype)
+
+    @classmethod
+    def fold_axes(cls, b, x, source, axes, dtype):
+        """``x`` (of ``source``, in ``dtype`` or its accumulator) folded along ``axes``, in ``dtype``."""
+        wide = reduction_accumulator(cls.fold, dtype)
         # One loop for each run of adjacent axes, and one run at a time: IREE 3.13 refuses or crashes on sums over
         # several loops of a product with a broadcast factor, and runs others slower.
-        for first, count in reversed(runs(op.axes)):
+        for first, count in reversed(runs(axes)):
             shape = source.shape
             extent = pymath.prod(shape[first : first + count])
             x = b.reshape(x, source.with_shape((*shape[:first], extent, *shape[first + count :])))
             x, source = cls._fold_axis(b, x, source.with_shape((*shape[:first], *shape[first + count :])), wide, first)
-        if source.dtype == out.dtype:
+        if source.dtype == dtype:
             return x
-        return b.elementwise(out, [x], lambda v: recode(b, v, source.dtype, out.dtype))
+        return b.elementwise(source.with_dtype(dtype), [x], lambda v: recode(b, v, source.dtype, dtype))
 
     @classmethod
     def _fold_axis(cls, b, x, rest, wide, axis):
@@ -138,7 +143,7 @@ class Reduce(Op):
         return total, out
 
 
-def runs(axes):
+def runs(axes: Sequence[int]) -> list[tuple[int, int]]:
     """The first axis and the length of each run of adjacent axes.
 
     >>> runs((0, 2, 3))
@@ -148,7 +153,7 @@ def runs(axes):
     return [(a, next(n for n in range(1, len(axes) + 1) if a + n not in axes)) for a in starts]
 
 
-def kept_axes(rank, axes):
+def kept_axes(rank: int, axes: Sequence[int]) -> list[int]:
     """The axes of a rank that a reduction over ``axes`` leaves."""
     return [a for a in range(rank) if a not in axes]
 

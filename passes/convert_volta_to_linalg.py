@@ -10,6 +10,7 @@ from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import foreign_attribute, func, function_named, ir, signless_tensor_type, spec_of
 from volta_mlir.passes.derived import build_function, callee_of, control_of, expand, functions, require_one_block
+from volta_mlir.passes.fused import is_fused, lower_fused
 from volta_mlir.passes.manager import Pass, source_location
 
 #: Tells IREE that its default device reads its own memory. IREE 3.13 does not find out on which device a value is that
@@ -31,16 +32,16 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
                 raise CompileError(f"'{op.operation.name}' can't be lowered outside of a function", location=where)
         for function in functions(module):
             _replace_composites(module, function)
-        declarations = []
+        described = []
         for function in functions(module):
             control = control_of(function)
-            if control:
-                declarations.append(function)
-                if control.is_loop:
+            if control or is_fused(function):
+                described.append(function)
+                if control and control.is_loop:
                     module.operation.attributes["stream.topology"] = foreign_attribute(ONE_DEVICE)
             else:
                 _convert_function(function)
-        for declaration in declarations:
+        for declaration in described:
             declaration.erase()
 
 
@@ -126,9 +127,13 @@ def _convert_op(builder: Lowering, op: Any, values: dict[Any, Any]) -> list[Any]
     if isinstance(op, Op):
         lowered = type(op).lower(builder, op, *operands)
         return list(lowered) if isinstance(lowered, tuple | list) else [lowered]
-    control = control_of(callee_of(op)) if op.operation.name == "func.call" else None
-    if control:
-        return control.lower(builder, operands)
+    if op.operation.name == "func.call":
+        callee = callee_of(op)
+        if is_fused(callee):
+            return lower_fused(builder, callee, operands)
+        control = control_of(callee)
+        if control:
+            return control.lower(builder, operands)
     # What is not volta's (returns, calls, ops of upstream dialects) stays as it is, on the new types.
     raw = op.operation
     new = ir.Operation.create(

@@ -199,7 +199,7 @@ def compile_functions(modules: Mapping[str, Any]) -> dict[str, Runnable | Except
     for name, module in modules.items():
         arguments, results = signature_of(module, name)
         try:
-            lowered[name] = run_passes(module, "volta-inline,convert-volta-to-linalg")
+            lowered[name] = run_passes(module, "volta-inline,volta-fuse{min-rows=1},convert-volta-to-linalg")
         except Exception as error:
             outcome[name] = error
         else:

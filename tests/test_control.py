@@ -581,7 +581,7 @@ def test_checkpoint_computes_again_what_it_does_not_keep():
 
     def count(function):
         lowered = volta.jit(volta.value_and_grad(lambda x: function(x).sum())).lower(volta.spec(4))
-        return lowered.as_text("volta-alias").count('"volta.sin"')
+        return lowered.as_text("cse").count('"volta.sin"')
 
     assert count(layer) == 2
     assert count(volta.checkpoint(layer)) == 3

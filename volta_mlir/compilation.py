@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -27,7 +28,7 @@ from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
 from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import ArtifactError, NaNError, TraceError, warn
+from volta_mlir.errors import ArtifactError, CompileError, NaNError, TraceError, warn
 from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
 from volta_mlir.progress import working
 from volta_mlir.reports import MemoryReport
@@ -40,6 +41,7 @@ from volta_mlir.tensor import Tensor
 
 if TYPE_CHECKING:
     from volta_mlir.costs import CostReport
+    from volta_mlir.passes.fuse import FusionReport
 
 log = logging.getLogger("volta.trace")
 
@@ -86,8 +88,8 @@ def jit(
         donate: names of arguments whose buffers the results may take over, such as the model and the optimizer's
             state of a training step. A donated tensor can't be used after the call.
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
-        options: ``{"flags": [...]}`` adds iree-compile flags; ``{"explain_retrace": True}`` logs, at each further
-            trace, which leaf of the arguments changed.
+        options: ``{"flags": [...]}`` adds iree-compile flags; ``{"fuse": False}`` leaves out the pass volta-fuse;
+            ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed.
 
     Returns:
         A :class:`Jitted` with the function's signature; usable as a decorator too, also of methods.
@@ -140,9 +142,11 @@ class Jitted:
         self.signature = inspect.signature(function)
         self.static, self.donate = _names(static), _names(donate)
         self.options = dict(options or {})
-        unknown_options = self.options.keys() - {"flags", "explain_retrace"}
+        unknown_options = self.options.keys() - {"flags", "fuse", "explain_retrace"}
         if unknown_options:
-            raise TraceError(f"jit: unknown options {sorted(unknown_options)}; there are flags and explain_retrace")
+            raise TraceError(
+                f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse and explain_retrace"
+            )
         parameters = self.signature.parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in (*self.static, *self.donate):
@@ -351,7 +355,12 @@ class Lowered:
         with context():
             return module.operation.get_asm(enable_debug_info=debug_info)
 
-    def _at(self, stage: str) -> Any:
+    @property
+    def fuse(self) -> bool:
+        """Whether volta-fuse is one of the passes."""
+        return bool(self.jitted.options.get("fuse", True))
+
+    def _at(self, stage: str, *, fuse: bool = True) -> Any:
         from volta_mlir.passes import parse_pipeline, run_pipeline
         from volta_mlir.passes.pipeline import PIPELINE
 
@@ -359,8 +368,8 @@ class Lowered:
             module = self.module.operation.clone().opview
             if stage == "volta":
                 return module
-            stop = len(PIPELINE) if stage == "linalg" else _last_index(PIPELINE, stage)
-            passes = parse_pipeline(f"builtin.module({','.join(PIPELINE[:stop])})")
+            names = PIPELINE[: len(PIPELINE) if stage == "linalg" else _last_index(PIPELINE, stage)]
+            passes = [p for p in parse_pipeline(",".join(names)) if (fuse and self.fuse) or p.name != "volta-fuse"]
             run_pipeline(module, passes, verify_each=False)
             return module
 
@@ -392,6 +401,22 @@ class Lowered:
             (2048, 1024, 1024, 0)
         """
         return self.compile(target).memory_report()
+
+    def fusion_report(self) -> FusionReport:
+        """Which ops are computed together, the bytes that this saves, and the lines that they come from.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> step = volta.jit(lambda x: volta.tanh(x * 2.0) + 1.0)
+            >>> report = step.lower(volta.spec((1024,), "float32")).fusion_report()
+            >>> [group.ops for group in report.groups]
+            [('full', 'mul', 'tanh', 'full', 'add')]
+            >>> report.bytes_saved  # the constants, and the results of mul and tanh, written and read
+            32768
+        """
+        from volta_mlir.passes.fuse import fusion_report
+
+        return fusion_report(self._at("volta-fuse"))
 
     def compile(self, target: str | None = None) -> Compiled:
         """Compiles with IREE, or takes the result from the disk cache, in which case no pass runs.
@@ -451,13 +476,14 @@ class Compiled:
         cache = Cache()
         # The volta text and the trees around it decide everything below, given the versions: a hit skips every pass.
         signature = to_json(self._signature({}, {}), lowered.name)
-        key = Cache.key("jit", lowered.as_text(), signature, self.target.fingerprint(), _code_fingerprint())
+        options = self.target.fingerprint(), f"fuse={lowered.fuse}"
+        key = Cache.key("jit", lowered.as_text(), signature, *options, _code_fingerprint())
         artifact = _read_cached(cache, key)
+        self._fuse = artifact is None or not artifact.report.unfused
         if artifact is None:
             iree_compiler.warm_up()  # the compiler's process starts while the passes run
             with working(f"compiling {lowered.name} for {self.target.kind}"):
-                donations = {lowered.name: self._wanted_pairs}
-                artifact = iree_compiler.compile_module(self._emit, donations, self.target, reproducers=cache.directory)
+                artifact = self._compile(cache.directory)
             cache.put(key, artifact.to_bytes())
         self.vmfb = artifact.vmfb
         self.report = artifact.report
@@ -476,7 +502,22 @@ class Compiled:
 
     @functools.cached_property
     def _linalg(self) -> Any:
-        return self.lowered._at("linalg")
+        return self.lowered._at("linalg", fuse=self._fuse)
+
+    def _compile(self, reproducers: Path | None) -> Any:
+        from volta_mlir.iree_compiler import compile_module
+
+        donations = {self.lowered.name: self._wanted_pairs}
+        try:
+            return compile_module(self._emit, donations, self.target, reproducers=reproducers)
+        except CompileError as error:
+            if not self.lowered.fuse:
+                raise
+            log.info("does not compile with its ops fused: %s", error)
+            self._fuse = False
+            del self._linalg
+            artifact = compile_module(self._emit, donations, self.target, reproducers=reproducers)
+            return replace(artifact, report=replace(artifact.report, fallback=True, unfused=True))
 
     @functools.cached_property
     def _wanted_pairs(self) -> dict[int, int]:

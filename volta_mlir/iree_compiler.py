@@ -159,6 +159,7 @@ class Report:
         dropped: donations that are not in place, with the reason.
         plans: what a call of each function takes.
         cached: whether the result came from the disk cache.
+        unfused: whether the program compiled only without the pass volta-fuse.
     """
 
     flags: tuple[str, ...]
@@ -166,6 +167,7 @@ class Report:
     dropped: tuple[DroppedDonation, ...] = ()
     plans: Mapping[str, Plan] = field(default_factory=dict)
     cached: bool = False
+    unfused: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class Compiled:
             "donations": {f: list(pairs.items()) for f, pairs in self.donations.items()},
             "flags": self.report.flags,
             "fallback": self.report.fallback,
+            "unfused": self.report.unfused,
             "dropped": [
                 [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
                 for d in self.report.dropped
@@ -201,7 +204,7 @@ class Compiled:
                 for function, argument, result, *names in header["dropped"]
             )
             plans = {function: Plan(**plan) for function, plan in header["plans"].items()}
-            report = Report(tuple(header["flags"]), header["fallback"], dropped, plans, cached=True)
+            report = Report(tuple(header["flags"]), header["fallback"], dropped, plans, True, header["unfused"])
             return cls(vmfb, donations, report)
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"not a compiled module: {error}") from error

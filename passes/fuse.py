@@ -1,0 +1,552 @@
+"""volta-fuse: groups of ops that are computed together, so that what lies between them is not stored.
+
+A value that several ops use would be stored once and read by each. Most elementwise values are cheaper to compute
+again in each of their users than to store: GELU's tanh, the centred rows of a layer norm, a softmax's exponentials.
+
+The plan for a function is made in four steps.
+
+1. *Stored or computed where it is used.* A value is stored if an op needs it that is not pointwise (a product, a
+   gather, the function's return), or if storing it costs less than computing it in each *kernel* that uses it
+   (:meth:`_Plan._is_cheaper_stored`, in bytes, with operations converted to bytes). A kernel computes one stored
+   elementwise value, or one reduction, whose operand is computed in its loops.
+2. *Groups.* Kernels over the same loops that read the same tensor, or of which one reads the other's result, become
+   one, where no other op has to run between them (:meth:`_Plan._group`).
+3. *Dispatches.* A reduction and the groups that use its result for the same row become one dispatch of several loop
+   nests, in which a row is read while it is in the cache (:meth:`_Plan._dispatches`).
+4. *Functions.* What several ops compute together becomes a function, see :mod:`volta_mlir.passes.fused`. Ops are put in
+   an order in which everything comes after what it uses.
+
+:func:`can_fuse` is the one rule about what may be computed inside what.
+"""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.elementwise import Elementwise, PowOp
+from volta_mlir.dialects.movement import TransposeOp, is_product
+from volta_mlir.dialects.reduction import Reduce
+from volta_mlir.dtypes import TensorSpec, bool_, is_integer
+from volta_mlir.mlir import func, ir, spec_of
+from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name
+from volta_mlir.passes.fused import FUSED, Nest, is_fused, is_pointwise, loops_of
+from volta_mlir.passes.manager import Pass, option, source_location
+
+#: How many operations take as long as moving one byte to or from memory, on a core with vector units.
+OPERATIONS_PER_BYTE = 16
+#: What a further dispatch costs, as the bytes that could be moved meanwhile.
+DISPATCH_BYTES = 32 * 1024
+#: How many tensors a group may read: targets limit the buffers of a dispatch.
+MAX_INPUTS = 12
+#: How many tensors a dispatch may read, compute and write.
+MAX_TENSORS = 24
+
+
+@dataclass
+class Fuse(Pass, name="volta-fuse"):
+    """Group ops that are computed together, so that what lies between them is not stored."""
+
+    recompute: bool = option(True, "compute a cheap value in each of the kernels that use it rather than store it")
+    rows: bool = option(True, "compute reductions, and what uses their results for the same row, in one dispatch")
+    min_rows: int = option(32, "the fewest rows for that, which are what threads share; a few long ones stay apart")
+
+    def run(self, module: Any) -> None:
+        for function in functions(module):
+            if not function.is_external and not is_fused(function) and len(function.body.blocks) == 1:
+                _Plan(function, self).carry_out(module)
+
+
+def can_fuse(producer: Any, consumer: Any) -> bool:
+    """Whether ``producer`` can be computed in the loops of ``consumer``, an op that uses its result."""
+    if not isinstance(producer, Op) or not is_pointwise(producer):
+        return False
+    result = _spec(producer.operation.results[0])
+    if not result.size:
+        return False
+    if isinstance(producer, PowOp) and is_integer(result.dtype):
+        return False  # a loop inside the loop, which keeps the whole from being vectorised
+    if isinstance(producer, TransposeOp) and is_product(producer.operation.operands[0]):
+        return False  # see TransposeOp.lower
+    return isinstance(consumer, Reduce) or (isinstance(consumer, Op) and is_pointwise(consumer))
+
+
+@dataclass(eq=False)
+class _Node:
+    """An op of the function."""
+
+    op: Any
+    index: int
+    operands: list["_Value"]
+    results: list["_Value"] = field(default_factory=list)
+    #: Whether it can be computed in the loops of an op that uses its result.
+    fusable: bool = False
+    is_reduction: bool = False
+    #: Operations for one element of the result, and bytes that are read and written if it is computed by itself.
+    flops: float = 0.0
+    nbytes: int = 0
+
+    @property
+    def result(self) -> "_Value":
+        return self.results[0]
+
+    @property
+    def inputs(self) -> list["_Value"]:
+        return self.operands
+
+
+@dataclass(eq=False)
+class _Value:
+    """A value: an argument, where there is no producer, or an op's result."""
+
+    handle: Any
+    spec: TensorSpec
+    producer: _Node | None
+    users: list[_Node] = field(default_factory=list)
+    stored: bool = True
+    needed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return self.spec.nbytes
+
+
+@dataclass(eq=False)
+class _Group:
+    """Kernels that are computed together, or any other op by itself."""
+
+    results: list[_Node]
+    ops: list[_Node]
+    inputs: list[_Value]
+
+    @property
+    def key(self) -> Any:
+        """What kernels that are computed together have in common."""
+        first = self.results[0]
+        return loops_of(first.op), first.op.axes if first.is_reduction else None
+
+
+@dataclass(eq=False)
+class _Dispatch:
+    """Groups that are computed in one dispatch, or any op by itself.
+
+    A dispatch of several groups begins with a reduction. The others have its loops, or those of its results: what
+    passes between groups has one element for each row of what is folded, so that no row needs another.
+    """
+
+    groups: list[_Group]
+    #: The loops of the first group and those that it folds; None where no group can be added.
+    rows: Nest | None = None
+
+    @property
+    def results(self) -> list[_Node]:
+        return [node for group in self.groups for node in group.results]
+
+    @property
+    def inputs(self) -> list[_Value]:
+        """What is read from outside."""
+        made = {node.result for node in self.results}
+        return list(dict.fromkeys(v for group in self.groups for v in group.inputs if v not in made))
+
+    def accepts(self, nest: Nest, min_rows: int) -> bool:
+        """Whether a group, which reads a result of this dispatch, can be one of its groups."""
+        rows = self.rows
+        if rows is None:
+            return False
+        kept = [loop for loop in range(len(rows.loops)) if loop not in rows.folded]
+        shape = tuple(rows.loops[loop] for loop in kept)
+        whole = nest.loops == rows.loops
+        if nest.is_reduction and not (whole and nest.folded == rows.folded):
+            return False
+        if whole and (kept != list(range(len(kept))) or math.prod(shape) < min_rows):
+            return False  # rows are not contiguous, or too few to share the work by them
+        if not whole and nest.loops != shape:
+            return False
+        made = {node.op.operation.results[0]: node for node in self.results}
+        expected = kept if whole else list(range(len(kept)))
+        for value, place in nest.inputs:
+            node = made.get(value)
+            if node and (_is_of_all(node, rows) or [loop for loop in place if loop is not None] != expected):
+                return False
+        return True
+
+
+class _Plan:
+    """What is done with one function."""
+
+    def __init__(self, function: Any, options: Fuse) -> None:
+        self.function, self.options = function, options
+        self.nodes: list[_Node] = []
+        values: dict[Any, _Value] = {}
+        for argument in function.arguments:
+            values[argument] = _Value(argument, _spec(argument), None)
+        for index, op in enumerate(function.entry_block.operations):
+            operands = [values[v] for v in _used_by(op) if v in values]
+            node = _Node(op, index, operands)
+            for value in dict.fromkeys(operands):
+                value.users.append(node)
+            node.results = [_Value(r, _spec(r), node) for r in op.operation.results]
+            values.update(zip(op.operation.results, node.results, strict=True))
+            node.is_reduction = isinstance(op, Reduce)
+            node.fusable = can_fuse(op, op)
+            if node.fusable or node.is_reduction:
+                cost = type(op).cost([v.spec for v in operands], [node.result.spec], **op.attribute_values())
+                node.flops, node.nbytes = cost.flops / max(1, node.result.spec.size), cost.bytes
+            self.nodes.append(node)
+        self.plain_reductions: set[_Node] = set()
+        self._decide()
+        while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
+            self.plain_reductions.update(bad)
+            self._decide()
+
+    # -- stored or computed where it is used -------------------------------------------------------------------
+
+    def _inlines(self, user: _Node) -> bool:
+        """Whether an op computes its operands in its loops rather than reading them."""
+        return user.fusable or (user.is_reduction and user not in self.plain_reductions)
+
+    def _decide(self) -> None:
+        for node in reversed(self.nodes):
+            for value in node.results:
+                # A movement is no kernel: where it is needed as a tensor, so is what it moves.
+                value.needed = not node.fusable or any(
+                    not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users
+                )
+                value.stored = value.needed
+        for _ in range(4):  # each round knows better which kernels use a value
+            if not self._revise():
+                break
+
+    def _revise(self) -> bool:
+        kernels: dict[_Value, dict[_Node, None]] = {}
+        for node in reversed(self.nodes):
+            if node.fusable:
+                found: dict[_Node, None] = {}
+                for user in node.result.users:
+                    if not self._inlines(user):
+                        continue
+                    if user.is_reduction or (user.result.stored and not _moves(user)):
+                        found[user] = None
+                    else:
+                        found.update(kernels[user.result])
+                kernels[node.result] = found
+        changed = False
+        for node in self.nodes:
+            if node.fusable and not node.result.needed and not _moves(node):
+                stored = self._is_cheaper_stored(node, list(kernels[node.result]))
+                changed |= stored != node.result.stored
+                node.result.stored = stored
+        return changed
+
+    def _is_cheaper_stored(self, node: _Node, kernels: list[_Node]) -> bool:
+        """Whether storing a value costs less than computing it in each of the kernels that use it."""
+        ops, leaves = self._cone([node])
+        flops = sum(n.flops for n in ops)
+        value, count = node.result, len(kernels)
+        if len(leaves) > MAX_INPUTS or (count > 1 and not self.options.recompute):
+            return True
+        size, read = value.nbytes, sum(v.nbytes for v in leaves)
+        if count > 1 and read > 1.5 * size:
+            return True  # more would be kept for later than the value itself
+        elements = sum(math.prod(loops_of(k.op)) for k in kernels)
+        inline = count * read + flops * elements / OPERATIONS_PER_BYTE
+        store = read + size * (1 + count) + flops * value.spec.size / OPERATIONS_PER_BYTE + DISPATCH_BYTES
+        return store < inline
+
+    # -- groups ------------------------------------------------------------------------------------------------
+
+    def _kernels(self) -> Iterator[_Node]:
+        for node in self.nodes:
+            if node.is_reduction:
+                if node not in self.plain_reductions and node.operands[0].spec.size:
+                    yield node
+            elif node.fusable and not _moves(node) and node.result.stored:
+                yield node
+
+    def _cone(self, results: list[_Node]) -> tuple[list[_Node], list[_Value]]:
+        """The ops that the results are computed by in their loops, in order, and what these read."""
+        members = set(results)
+        pending = list(results)
+        while pending:
+            for operand in pending.pop().operands:
+                if operand.producer not in members and self._is_computed_in_place(operand):
+                    assert operand.producer is not None
+                    members.add(operand.producer)
+                    pending.append(operand.producer)
+        ops = sorted(members, key=lambda n: n.index)
+        inputs = dict.fromkeys(v for n in ops for v in n.operands if v.producer not in members)
+        return ops, list(inputs)
+
+    @staticmethod
+    def _is_computed_in_place(value: _Value) -> bool:
+        """Whether a kernel that uses a value computes it, as it does all movements: they cost nothing."""
+        node = value.producer
+        return node is not None and node.fusable and (not value.stored or _moves(node))
+
+    def _nest(self, result: _Node) -> Nest:
+        ops, _ = self._cone([result])
+        return Nest([n.op for n in ops], [n.op for n in [result]])
+
+    def _group(self) -> list[_Group]:
+        owner: dict[_Node, _Group] = {}
+        groups: dict[Any, list[_Group]] = {}
+        for kernel in self._kernels():
+            ops, inputs = self._cone([kernel])
+            group = _Group([kernel], ops, inputs)
+            large = math.prod(loops_of(kernel.op))
+            shared = {v for v in inputs if v.spec.size == large}
+            for other in reversed(groups.get(group.key, ())):
+                reads = any(n.result in shared for n in other.results)
+                few = len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
+                shares = reads or not shared.isdisjoint(other.inputs)
+                if few and shares and not _runs_between(other, inputs, not kernel.is_reduction, owner):
+                    other.results.append(kernel)
+                    other.ops, other.inputs = self._cone(other.results)
+                    owner[kernel] = other
+                    break
+            else:
+                groups.setdefault(group.key, []).append(group)
+                owner[kernel] = group
+        return [group for same in groups.values() for group in same]
+
+    def _dispatches(self, groups: list[_Group]) -> list[_Dispatch]:
+        """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""
+        kernels = set(groups)
+        units = {node: _Group([node], [node], node.operands) for node in self.nodes[:-1]}
+        units |= {node: group for group in groups for node in group.results}
+        owner: dict[_Node, _Dispatch] = {}
+        for group in _in_order(units):
+            nest = Nest([n.op for n in group.ops], [n.op for n in group.results]) if group in kernels else None
+            producers = (owner[v.producer] for v in group.inputs if v.producer is not None)
+            for dispatch in dict.fromkeys(producers):
+                few = len({*group.inputs, *dispatch.inputs, *group.results, *dispatch.results}) <= MAX_TENSORS
+                if (
+                    nest
+                    and few
+                    and dispatch.accepts(nest, self.options.min_rows)
+                    and not _runs_between(dispatch, group.inputs, True, owner)
+                ):
+                    dispatch.groups.append(group)
+                    break
+            else:
+                folds_all = nest is not None and nest.is_reduction and nest.last_run[1] == len(nest.folded)
+                dispatch = _Dispatch([group], nest if folds_all and self.options.rows else None)
+            owner |= dict.fromkeys(group.results, dispatch)
+        return _in_order(owner)
+
+    # -- functions ---------------------------------------------------------------------------------------------
+
+    def carry_out(self, module: Any) -> None:
+        """Makes functions of what several ops compute together, and puts everything in an order that suits them."""
+        end = self.nodes[-1].op.operation
+        dispatches = self._dispatches(self._group())
+        counted: set[_Node] = set()
+        fused = [d for d in dispatches if len(d.groups) > 1 or len(d.groups[0].ops) > 1]
+        left = [d for d in dispatches if not d.results[0].fusable or d.results[0].result.stored]
+        read = Counter(v for dispatch in left for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
+        for dispatch in dispatches:
+            for node in dispatch.results:
+                node.op.operation.move_before(end)
+            if dispatch not in fused:
+                continue
+            names = []
+            for group in dispatch.groups:
+                saved = sum(n.nbytes for n in group.ops if n not in counted)
+                saved -= sum(v.nbytes for v in group.inputs) + sum(n.result.nbytes for n in group.results)
+                counted.update(group.ops)
+                names.append(self._define(module, group, saved))
+            self._call(module, dispatch, names, read)
+        replaced = {node for dispatch in fused for node in dispatch.results}
+        for node in reversed(self.nodes):
+            if (node.fusable or node in replaced) and not any(list(r.uses) for r in node.op.operation.results):
+                node.op.operation.erase()
+
+    def _define(self, module: Any, group: _Group, saved: int) -> str:
+        """The function of a group."""
+        function, values = self._new_function(module, group.inputs, group.results, saved)
+        with ir.InsertionPoint(function.entry_block):
+            for node in group.ops:
+                copy = node.op.operation.clone()
+                for i, operand in enumerate(node.operands):
+                    copy.operands[i] = values[operand]
+                values[node.result] = copy.results[0]
+            with group.results[-1].op.location:
+                func.ReturnOp([values[n.result] for n in group.results])
+        return str(function.sym_name.value)
+
+    def _call(self, module: Any, dispatch: _Dispatch, names: list[str], read: Mapping[_Value, int]) -> None:
+        """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
+        location, results = dispatch.results[-1].op.location, dispatch.results
+        if len(names) == 1:
+            (name,) = names
+        else:
+            results = [n for n in results if read[n.result]]
+            inside = [v for group in dispatch.groups for v in group.inputs if v not in dispatch.inputs]
+            dropped = [n.result for n in dispatch.results if n not in results]
+            saved = sum(v.nbytes for v in (*inside, *dropped))
+            function, values = self._new_function(module, dispatch.inputs, results, saved)
+            with ir.InsertionPoint(function.entry_block):
+                for group, callee in zip(dispatch.groups, names, strict=True):
+                    with group.results[-1].op.location:
+                        types = [n.result.handle.type for n in group.results]
+                        call = func.CallOp(types, callee, [values[v] for v in group.inputs])
+                    values.update(zip([n.result for n in group.results], call.results, strict=True))
+                with location:
+                    func.ReturnOp([values[n.result] for n in results])
+            name = function.sym_name.value
+        with location, ir.InsertionPoint(self.nodes[-1].op.operation):
+            call = func.CallOp([n.result.handle.type for n in results], name, [v.handle for v in dispatch.inputs])
+        for node, value in zip(results, call.results, strict=True):
+            node.result.handle.replace_all_uses_with(value)
+            node.result.handle = value
+
+    def _new_function(
+        self, module: Any, inputs: list[_Value], results: list[_Node], saved: int
+    ) -> tuple[Any, dict[_Value, Any]]:
+        """A function without ops, and its arguments for the inputs."""
+        types = [v.handle.type for v in inputs], [n.result.handle.type for n in results]
+        name = unique_name(module, f"{self.function.sym_name.value}.fused")
+        with results[-1].op.location:
+            function = func.FuncOp(name, types, visibility="private", ip=ir.InsertionPoint(module.body))
+            arguments = function.add_entry_block().arguments
+        function.attributes[FUSED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
+        return function, dict(zip(inputs, arguments, strict=True))
+
+
+def _is_of_all(node: _Node, rows: Nest) -> bool:
+    """Whether a result has an element for each of the loops, not one for each row."""
+    return not node.is_reduction and Nest([node.op], [node.op]).loops == rows.loops
+
+
+def _runs_between(unit: Any, inputs: list[_Value], direct: bool, owner: Mapping[_Node, Any]) -> bool:
+    """Whether what is read in ``inputs`` is computed from results of ``unit`` by something else.
+
+    Reading them ``direct``ly is no such thing where that is allowed. ``owner`` are the units of nodes that have one.
+    """
+    start = min(node.index for node in unit.results)
+    seen: set[_Node] = set()
+    pending = [(value, direct) for value in inputs]
+    while pending:
+        value, is_direct = pending.pop()
+        node = value.producer
+        if node is None or node in seen:
+            continue
+        other = owner.get(node)
+        if other is unit:
+            if not is_direct:
+                return True
+            continue
+        members = other.results if other else [node]
+        seen.update(members)
+        if max(n.index for n in members) >= start:
+            pending += [(v, False) for v in (other or node).inputs]
+    return False
+
+
+def _in_order(units: Mapping[_Node, Any]) -> list[Any]:
+    """The units of all nodes, ordered so that what one reads comes before it, and otherwise as they were."""
+    waiting: dict[Any, int] = {}
+    users: dict[Any, list[Any]] = {}
+    for unit in dict.fromkeys(units.values()):
+        before = {units[v.producer] for v in unit.inputs if v.producer is not None}
+        waiting[unit] = len(before - {unit})
+        for other in before - {unit}:
+            users.setdefault(other, []).append(unit)
+    ready = [(unit.results[-1].index, unit) for unit, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    found = []
+    while ready:
+        _, unit = heapq.heappop(ready)
+        found.append(unit)
+        for user in users.get(unit, ()):
+            waiting[user] -= 1
+            if not waiting[user]:
+                heapq.heappush(ready, (user.results[-1].index, user))
+    return found
+
+
+def _spec(value: Any) -> TensorSpec:
+    """The spec of a value, an empty one for what is no tensor."""
+    return spec_of(value.type) if isinstance(value.type, ir.RankedTensorType) else TensorSpec((0,), bool_)
+
+
+def _used_by(op: Any) -> Iterator[Any]:
+    """The values that an op uses, also inside of its regions."""
+    yield from op.operation.operands
+    for region in op.operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _used_by(inner)
+
+
+def _moves(node: _Node) -> bool:
+    """Whether an op only moves elements or makes them from nothing, which no kernel is needed for."""
+    return not isinstance(node.op, Elementwise) and not node.is_reduction
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FusedGroup:
+    """A group of ops that is computed in one dispatch.
+
+    Attributes:
+        name: the function that it became.
+        ops: the mnemonics of its ops, in order.
+        results: what it computes.
+        bytes_saved: what would move to and from memory besides if each op ran by itself. Ops that an earlier group
+            computes too do not count again, so that a group that only spares a stored tensor may have a negative one.
+        location: the user's line of the last result, ``file:line``.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    results: tuple[TensorSpec, ...]
+    bytes_saved: int
+    location: str | None
+
+    def __str__(self) -> str:
+        results = ", ".join(map(str, self.results))
+        at = f" ({self.location})" if self.location else ""
+        return f"{self.bytes_saved / 1e6:12.3f} MB  @{self.name} -> {results}: {' '.join(self.ops)}{at}"
+
+
+@dataclass(frozen=True)
+class FusionReport:
+    """What volta-fuse made of a program: its groups, in the order in which they run."""
+
+    groups: tuple[FusedGroup, ...]
+
+    @property
+    def bytes_saved(self) -> int:
+        """What all groups save together."""
+        return sum(group.bytes_saved for group in self.groups)
+
+    def __str__(self) -> str:
+        total = f"{self.bytes_saved / 1e6:12.3f} MB  saved by {len(self.groups)} groups"
+        return "\n".join([*map(str, self.groups), total])
+
+
+def fusion_report(module: Any) -> FusionReport:
+    """The groups that the functions of a module call, after volta-fuse and before it is lowered."""
+    found = []
+    for function in functions(module):
+        for call in calls_in(function) if not function.is_external and not is_fused(function) else ():
+            callee = callee_of(call)
+            if is_fused(callee):
+                parts = [callee, *map(callee_of, calls_in(callee))]
+                ops = [op for part in parts for op in part.entry_block.operations if isinstance(op, Op)]
+                found.append(
+                    FusedGroup(
+                        name=callee.sym_name.value,
+                        ops=tuple(op.mnemonic for op in ops),
+                        results=tuple(map(spec_of, callee.type.results)),
+                        bytes_saved=sum(ir.IntegerAttr(part.attributes[FUSED]).value for part in parts),
+                        location=source_location(call.location),
+                    )
+                )
+    return FusionReport(tuple(found))

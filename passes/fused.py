@@ -1,0 +1,285 @@
+"""Fused functions: groups of ops that are computed in one dispatch, as volta-fuse makes them.
+
+A group is a private function with the attribute ``volta.fused``, called where the group stands::
+
+    func.func private @step.fused(%x: tensor<8x4xf32>, %b: tensor<4xf32>) -> tensor<8x4xf32>
+        attributes {volta.fused = 640 : i64} {
+      %0 = "volta.broadcast_in_dim"(%b) {dims = array<i64: 1>, shape = array<i64: 8, 4>} : …
+      %1 = "volta.add"(%x, %0) : …
+      %2 = "volta.tanh"(%1) : …
+      return %2 : tensor<8x4xf32>
+    }
+
+Its body is ordinary volta: the interpreter runs it, and any pass can read it. Its *results* are elementwise ops of one
+shape, or reductions of operands of one shape along the same axes. All its other ops are *pointwise*: an element of
+the result is made from at most one element of each operand, at a place that is known from the loops. So the whole
+function is one ``linalg.generic``: broadcasts, transpositions and reshapes of axes of extent 1 become indexing maps,
+constants and iotas become scalars, elementwise ops become its body. What is used by none of the results costs
+nothing, and what is used twice is computed once.
+
+A function with that attribute whose body only calls such groups is one dispatch of several loop nests: a reduction, and
+what uses its results for the same row.
+
+A :data:`Place` says where an element is taken from: for each axis of a value the number of the loop that indexes it,
+or None for an axis of extent 1.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
+from volta_mlir.dialects.elementwise import Elementwise, StopGradientOp
+from volta_mlir.dialects.lowering import Lowering
+from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, TransposeOp
+from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
+from volta_mlir.dtypes import TensorSpec
+from volta_mlir.mlir import ir, spec_of
+from volta_mlir.passes.derived import callee_of, calls_in
+
+#: The attribute of a function that is one dispatch; its value is the number of bytes that this saves.
+FUSED = "volta.fused"
+
+Place = tuple[int | None, ...]
+
+
+def is_fused(function: Any) -> bool:
+    """Whether a function is a group that volta-fuse made."""
+    return FUSED in function.attributes
+
+
+def is_pointwise(op: Any) -> bool:
+    """Whether each element of the op's result is made of at most one element of each operand, at a known place."""
+    if isinstance(op, Elementwise):
+        return not isinstance(op, StopGradientOp)
+    if isinstance(op, ReshapeOp):
+        before, after = (spec_of(v.type).shape for v in (op.operation.operands[0], op.operation.results[0]))
+        return [s for s in before if s != 1] == [s for s in after if s != 1]
+    if isinstance(op, ConstantOp):
+        return bool(ir.DenseElementsAttr(op.operation.attributes["value"]).is_splat)
+    return isinstance(op, BroadcastInDimOp | TransposeOp | FullOp | IotaOp)
+
+
+def operand_places(op: Any, place: Place) -> list[Place]:
+    """Where the operands of a pointwise op are read for the element of its result at ``place``."""
+    operands = [spec_of(v.type) for v in op.operation.operands]
+    if isinstance(op, Elementwise):
+        return [place] * len(operands)
+    if isinstance(op, BroadcastInDimOp):
+        shape = operands[0].shape
+        return [tuple(None if shape[a] == 1 else place[dim] for a, dim in enumerate(op.dims))]
+    if isinstance(op, TransposeOp):
+        inverse = np.argsort(op.permutation)
+        return [tuple(place[i] for i in inverse)]
+    if isinstance(op, ReshapeOp):
+        result = spec_of(op.operation.results[0].type)
+        long = iter([loop for loop, extent in zip(place, result.shape, strict=True) if extent != 1])
+        return [tuple(None if extent == 1 else next(long) for extent in operands[0].shape)]
+    return []
+
+
+def loops_of(op: Any) -> tuple[int, ...]:
+    """The shape over which a result is computed: its own, or that of what a reduction folds."""
+    return spec_of((op.operation.operands if isinstance(op, Reduce) else op.operation.results)[0].type).shape
+
+
+class Nest:
+    """The loops of a group, and what is read where in them. Axes of extent 1 have no loop.
+
+    Args:
+        ops: pointwise ops, and the reductions among the results, each after what it uses.
+        results: the ops whose results the group has.
+
+    Attributes:
+        loops: the extent of each loop.
+        folded: the loops that reductions fold. If they are several runs of adjacent loops, the last run is folded
+            here, and the others afterwards.
+        places: for each value the places at which it is needed.
+        inputs: the values that come from outside and the places at which they are read.
+    """
+
+    def __init__(self, ops: Sequence[Any], results: Sequence[Any]) -> None:
+        self.ops, self.results = ops, results
+        shape = loops_of(results[0])
+        long = [axis for axis, extent in enumerate(shape) if extent != 1]
+        self.loops = tuple(shape[axis] for axis in long)
+        self.is_reduction = isinstance(results[0], Reduce)
+        self.folded = tuple(long.index(a) for a in results[0].axes if a in long) if self.is_reduction else ()
+        self.whole: Place = tuple(long.index(axis) if axis in long else None for axis in range(len(shape)))
+        self.places: dict[Any, dict[Place, None]] = {}
+        for op in results:
+            self._need((op.operation.operands if self.is_reduction else op.operation.results)[0], self.whole)
+        for op in reversed(ops):
+            if not isinstance(op, Reduce):
+                for place in self.places.get(op.operation.results[0], ()):
+                    for operand, where in zip(op.operation.operands, operand_places(op, place), strict=True):
+                        self._need(operand, where)
+        made = {op.operation.results[0] for op in ops}
+        used = dict.fromkeys(v for op in ops for v in op.operation.operands if v not in made)
+        self.inputs = [(v, place) for v in used for place in self.places[v]]
+
+    def _need(self, value: Any, place: Place) -> None:
+        self.places.setdefault(value, {})[place] = None
+
+    @property
+    def last_run(self) -> tuple[int, int]:
+        """The first and the number of the loops that are folded here; none are folded if this is no reduction."""
+        return runs(self.folded)[-1] if self.folded else (len(self.loops), 1)
+
+    def merged(self, loop: int) -> int:
+        """The number of a loop after those that are folded here have become one."""
+        first, count = self.last_run
+        return loop if loop <= first else max(first, loop - count + 1)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The extents of the loops after those that are folded here have become one."""
+        extents = [1] * len({self.merged(loop) for loop in range(len(self.loops))})
+        for loop, extent in enumerate(self.loops):
+            extents[self.merged(loop)] *= extent
+        return tuple(extents)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether what is folded here can be computed in one loop: IREE 3.13 is slow, or fails, with more."""
+        if not self.is_reduction:
+            return True
+        if not self.folded:
+            return False
+        first, count = self.last_run
+        run = list(range(first, first + count))
+        counted = [op for op in self.ops if isinstance(op, IotaOp)]
+        if count > 1 and any(place[op.axis] in run for op in counted for place in self.places[op.operation.results[0]]):
+            return False
+        places = [place for _, place in self.inputs]
+        # The extent of a loop comes from what is read in it.
+        return all(_holds(run, place) for place in places) and any(first in place for place in places)
+
+
+def _holds(run: list[int], place: Place) -> bool:
+    """Whether a place takes all loops of a run, one after the other, or none."""
+    taken = [loop for loop in place if loop is not None]
+    if not set(run) & set(taken):
+        return True
+    at = taken.index(run[0]) if run[0] in taken else 0
+    return taken[at : at + len(run)] == run
+
+
+def lower_fused(b: Lowering, function: Any, operands: Sequence[Any]) -> list[Any]:
+    """Emits a group as one dispatch; ``operands`` are the signless values of the function's arguments."""
+    calls = calls_in(function)
+    if not calls:
+        return _lower_nest(b, function, operands, b.dispatch)
+    values = dict(zip(function.arguments, operands, strict=True))
+    outs = [spec_of(t) for t in function.type.results]
+    squeezed = [out.with_shape(tuple(extent for extent in out.shape if extent != 1)) for out in outs]
+
+    def dispatch() -> list[Any]:
+        for call in calls:
+            given = [values[v] for v in call.operation.operands]
+            results = _lower_nest(b, callee_of(call), given, lambda _, body: list(body()))
+            values.update(zip(call.operation.results, results, strict=True))
+        returned = function.entry_block.operations[len(calls)].operation.operands
+        return [b.reshape(values[v], spec) for v, spec in zip(returned, squeezed, strict=True)]
+
+    return [b.reshape(value, out) for value, out in zip(b.dispatch(squeezed, dispatch), outs, strict=True)]
+
+
+#: Runs a function that emits ops whose results have these specs, and returns the results: as a dispatch, or in one.
+Emit = Callable[[Sequence[TensorSpec], Callable[[], Sequence[Any]]], list[Any]]
+
+
+def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit) -> list[Any]:
+    """Emits a group that calls no other as one linalg.generic."""
+    *ops, terminator = function.entry_block.operations
+    producers = {op.operation.results[0]: op for op in ops}
+    nest = Nest(ops, [producers[v] for v in terminator.operation.operands])
+    values = dict(zip(function.arguments, operands, strict=True))
+    inputs, maps = [], []
+    for value, place in nest.inputs:
+        # Axes that merge are adjacent in whatever has them.
+        taken = list(dict.fromkeys(nest.merged(loop) for loop in place if loop is not None))
+        spec = spec_of(value.type).with_shape(tuple(nest.extents[loop] for loop in taken))
+        inputs.append(b.reshape(values[value], spec))
+        maps.append(taken)
+    outs = [spec_of(op.operation.results[0].type) for op in nest.results]
+    return (_lower_reductions if nest.is_reduction else _lower_elementwise)(b, nest, inputs, maps, outs, emit)
+
+
+def _lower_elementwise(
+    b: Lowering, nest: Nest, inputs: list[Any], maps: list[Any], outs: list[TensorSpec], emit: Emit
+) -> list[Any]:
+    flat = [out.with_shape(nest.loops) for out in outs]
+    loops = range(len(nest.loops))
+
+    def body(*scalars: Any) -> list[Any]:
+        found = _scalars(b, nest, scalars)
+        return [found[op.operation.results[0], nest.whole] for op in nest.results]
+
+    def dispatch() -> Sequence[Any]:
+        outputs = [b.empty(spec) for spec in flat]
+        return b.generic(inputs, maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
+
+    return [b.reshape(value, out) for value, out in zip(emit(flat, dispatch), outs, strict=True)]
+
+
+def _lower_reductions(
+    b: Lowering, nest: Nest, inputs: list[Any], maps: list[Any], outs: list[TensorSpec], emit: Emit
+) -> list[Any]:
+    first, _ = nest.last_run
+    kept = kept_axes(len(nest.extents), (first,))
+    shape = tuple(nest.extents[loop] for loop in kept)
+    rest = [loop for loop in nest.folded if loop < first]
+    folds = [op.fold for op in nest.results]
+    totals = [TensorSpec(shape, reduction_accumulator(fold, out.dtype)) for fold, out in zip(folds, outs, strict=True)]
+
+    def body(*scalars: Any) -> list[Any]:
+        found = _scalars(b, nest, scalars)
+        results = []
+        for op, out, spec, total in zip(nest.results, outs, totals, scalars[len(inputs) :], strict=True):
+            element = recode(b, found[op.operation.operands[0], nest.whole], out.dtype, spec.dtype)
+            results.append(op.fold.combine(b, spec.dtype, element, total))
+        return results
+
+    def dispatch() -> Sequence[Any]:
+        identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
+        outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
+        iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
+        results = b.generic(inputs, maps, outputs, [kept] * len(outs), iterators, body)
+        return results if rest else finished(results)
+
+    def finished(values: Sequence[Any]) -> list[Any]:
+        of_results = zip(nest.results, values, totals, outs, strict=True)
+        return [op.fold_axes(b, value, spec, rest, out.dtype) for op, value, spec, out in of_results]
+
+    results = emit(totals if rest else [out.with_shape(shape) for out in outs], dispatch)
+    return [b.reshape(v, out) for v, out in zip(finished(results) if rest else results, outs, strict=True)]
+
+
+def _scalars(b: Lowering, nest: Nest, inputs: Sequence[Any]) -> dict[Any, Any]:
+    """The scalars of all values at all places, from those of the inputs, inside a body."""
+    found = dict(zip(nest.inputs, inputs[: len(nest.inputs)], strict=True))
+    for op in nest.ops:
+        if not isinstance(op, Reduce):
+            for place in nest.places.get(op.operation.results[0], ()):
+                found[op.operation.results[0], place] = _scalar(b, op, place, found, nest.merged)
+    return found
+
+
+def _scalar(b: Lowering, op: Any, place: Place, found: dict[Any, Any], loop_number: Callable[[int], int]) -> Any:
+    """The element of a pointwise op's result at a place, inside a body."""
+    operands = list(op.operation.operands)
+    scalars = [found[v, where] for v, where in zip(operands, operand_places(op, place), strict=True)]
+    if isinstance(op, Elementwise):
+        return op.lower_scalar(b, spec_of(operands[0].type).dtype, scalars, op.attribute_values())
+    if isinstance(op, FullOp):
+        return b.scalar(op.value, op.value.dtype)
+    if isinstance(op, ConstantOp):
+        value = op.value
+        return b.scalar(value.reshape(-1)[0], value.dtype)
+    if isinstance(op, IotaOp):
+        loop = place[op.axis]
+        index = b.constant_index(0) if loop is None else b.index(loop_number(loop))
+        return b.convert_index(index, op.dtype)
+    return scalars[0]

@@ -1,0 +1,217 @@
+"""What volta-fuse promises: fewer dispatches and bytes, the same numbers, a report that says what and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import volta_mlir as volta
+from tests.models import gpt
+from tests.tolerances import norm
+from volta_mlir import Tensor, nn, optim, tree
+from volta_mlir.compilation import Compiled
+from volta_mlir.errors import CompileError, TraceError
+from volta_mlir.mlir import ir
+
+#: The same instructions everywhere, on which packed sizes depend.
+TARGET = "cpu:x86-64-v3"
+
+#: How much the tensors of a program may differ with fusion from those without, by their norms.
+RELATIVE = 1e-5
+
+
+# -- a zoo of small programs ---------------------------------------------------------------------------------------
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def gradients_of(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """The value and the gradients of ``function``, weighted so that no gradient is trivial."""
+
+    def with_gradients(x: Tensor, *others: Tensor) -> Any:
+        def weighted(*args: Tensor) -> Tensor:
+            out = function(*args)
+            return (out * volta.cos(volta.iota(out.shape, out.ndim - 1).astype("float32"))).sum()
+
+        return volta.value_and_grad(weighted, argnums=tuple(range(1 + len(others))))(x, *others)
+
+    return with_gradients
+
+
+def gpt_step() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    params = tree.map(Tensor, gpt.init(gpt.SMALL))
+    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
+    tokens, targets = map(Tensor, next(gpt.batches(gpt.SMALL)))
+    return (lambda *args: gpt.train_step(*args, gpt.SMALL.heads)), (params, m, v, Tensor(0), tokens, targets)
+
+
+def train_step(model: nn.Module, x: Tensor, labels: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A step of Adam on a classifier."""
+    optimizer = optim.Adam(lr=0.01)
+
+    def step(model: nn.Module, state: Any, x: Tensor, y: Tensor) -> Any:
+        def loss_of(model: nn.Module) -> Tensor:
+            return nn.functional.cross_entropy(model(x), y)
+
+        loss, gradients = volta.value_and_grad(loss_of)(model)
+        return *optimizer.update(model, gradients, state), loss
+
+    y = Tensor((np.arange(x.shape[0]) % labels).astype(np.int32))
+    return step, (model, optimizer.init(model), x, y)
+
+
+def mlp_step() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    layers = (nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 5))
+    return train_step(nn.Sequential(*layers), random(48, 32), 5)
+
+
+def conv_step() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    layers = (
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Linear(16 * 8 * 8, 5),
+    )  # fmt: skip
+    return train_step(nn.Sequential(*layers), random(4, 3, 16, 16), 5)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return nn.functional.layer_norm(x, (x.shape[-1],), weight, bias)
+
+
+def cross_entropy(x: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(x, volta.iota((x.shape[0],), 0) % x.shape[1], reduction="none")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled with and without fusion."""
+
+    make: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
+
+    @cache  # noqa: B019 - there are few of them, for the length of the tests
+    def compiled(self, fuse: bool) -> Compiled:
+        function, arguments = self.make()
+        return volta.jit(function, options={"fuse": fuse}).lower(*arguments).compile(TARGET)
+
+
+ZOO = {
+    "gpt": Program(gpt_step),
+    "mlp": Program(mlp_step),
+    "conv": Program(conv_step),
+    "layer_norm": Program(lambda: (gradients_of(layer_norm), (random(64, 96), random(96, seed=1), random(96, seed=2)))),
+    "softmax": Program(lambda: (gradients_of(lambda x: nn.functional.softmax(x, -1)), (random(64, 96),))),
+    "cross_entropy": Program(lambda: (gradients_of(cross_entropy), (random(64, 96),))),
+}
+
+#: Dispatches and bytes of intermediate results, without fusion and with it. They are upper limits.
+FIGURES = {
+    "gpt": ((255, 1170368), (197, 1036864)),
+    "mlp": ((53, 187776), (42, 99072)),
+    "conv": ((66, 349248), (64, 299584)),
+    "layer_norm": ((10, 99328), (5, 49920)),
+    "softmax": ((7, 98560), (2, 24576)),
+    "cross_entropy": ((6, 49920), (2, 256)),
+}
+
+
+#: Those that take long to compile are not compiled twice by default.
+LARGE = ("gpt", "conv")
+
+
+@pytest.mark.parametrize("fuse", [True, pytest.param(False, marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ZOO)
+def test_counted_figures(name: str, fuse: bool) -> None:
+    """What is launched and allocated for each program of the zoo; a change here is a change of decisions."""
+    compiled = ZOO[name].compiled(fuse)
+    dispatches, transients = FIGURES[name][fuse]
+    assert compiled.plan.dispatches <= dispatches
+    assert compiled.plan.transients <= transients
+    assert not compiled.report.fallback
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.full] if n in LARGE else []) for n in ZOO])
+def test_fusion_changes_no_number(name: str) -> None:
+    _, arguments = ZOO[name].make()
+    expected, actual = (tree.leaves(ZOO[name].compiled(fuse)(*arguments)) for fuse in (False, True))
+    for e, a in zip(expected, actual, strict=True):
+        assert norm(a.numpy() - e.numpy()) <= RELATIVE * norm(e.numpy())
+
+
+def test_the_report_names_groups_bytes_and_lines() -> None:
+    def function(x: Tensor, y: Tensor) -> Tensor:
+        scaled = volta.tanh(x * y)
+        return (scaled * x).sum(axis=1)  # here
+
+    lowered = volta.jit(function).lower(volta.spec((64, 32)), volta.spec((64, 32)))
+    report = lowered.fusion_report()
+    (group,) = report.groups
+    assert group.ops == ("mul", "tanh", "mul", "reduce_sum")
+    size = 64 * 32 * 4
+    assert report.bytes_saved == group.bytes_saved == 7 * size  # three results, written and read, and x, read twice
+    assert [str(spec) for spec in group.results] == ["float32[64]"]
+    line = function.__code__.co_firstlineno + 2
+    assert group.location == f"{__file__}:{line}"
+    first, total = str(report).splitlines()
+    assert first.endswith(f"@function.fused -> float32[64]: mul tanh mul reduce_sum ({__file__}:{line})")
+    assert total == "       0.057 MB  saved by 1 groups"
+
+
+def test_fusion_can_be_turned_off() -> None:
+    def function(x: Tensor) -> Tensor:
+        return volta.tanh(x * 2.0)
+
+    spec = volta.spec((8,))
+    fused, without = (volta.jit(function, options={"fuse": fuse}).lower(spec) for fuse in (True, False))
+    assert "volta.fused" in fused.as_text("volta-fuse")
+    assert "volta.fused" not in without.as_text("volta-fuse")
+    assert without.fusion_report().groups == ()
+    assert "flow.dispatch.region" in fused.as_text("linalg")
+    assert "flow.dispatch.region" not in without.as_text("linalg")
+
+
+def test_what_does_not_compile_fused_compiles_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of which IREE can make no dispatch; the error of a program that never compiles stays."""
+
+    def broken(self: Any, results: Any, body: Any) -> list[Any]:
+        (value,) = body()
+        return [ir.Operation.create("util.nope", results=[value.type], operands=[value]).result]
+
+    monkeypatch.setattr("volta_mlir.dialects.lowering.Lowering.dispatch", broken)
+    function = volta.jit(lambda x: volta.tanh(x * 3.0) + 0.125)
+    compiled, cached = (function.lower(volta.spec((8,))).compile() for _ in range(2))
+    for one in (compiled, cached):
+        assert one.report.fallback
+        assert one.report.unfused
+        assert one.memory_report().transients == 0
+    np.testing.assert_allclose(compiled(volta.ones(8)).numpy(), np.tanh(3.0) + 0.125, rtol=1e-6)
+    with pytest.raises(CompileError):
+        volta.jit(lambda x: volta.tanh(x * 3.0), options={"flags": ["--no-such-flag"]}).lower(
+            volta.spec((8,))
+        ).compile()
+
+
+def test_control_flow_is_fused_inside() -> None:
+    def step(carry: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        carry = volta.tanh(carry * 0.5 + x)
+        return carry, carry * x
+
+    def function(start: Tensor, xs: Tensor) -> Any:
+        return volta.scan(step, start, xs)
+
+    start, xs = random(8), random(600, 8, seed=1)
+    lowered = volta.jit(function).lower(start, xs)
+    assert any("tanh" in group.ops for group in lowered.fusion_report().groups)
+    (carry, stacked), (expected_carry, expected) = lowered.compile()(start, xs), function(start, xs)
+    np.testing.assert_allclose(carry.numpy(), expected_carry.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(stacked.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(TraceError, match="there are flags, fuse and explain_retrace"):
+        volta.jit(lambda x: x, options={"fusion": False})
