@@ -180,8 +180,12 @@ def test_writes_without_a_meaning():
     for call in (volta.vmap(model), volta.jit(volta.vmap(model))):
         with pytest.raises(TraceError, match="a Buffer was assigned under vmap"):
             call(volta.ones((2, 1)))
-    with pytest.raises(TraceError, match="module in the carry was assigned"):
-        volta.scan(lambda m, x: (m, m(x)), model, volta.ones((2, 1)))
+    for loop in (
+        lambda: volta.while_loop(lambda x: x < 5, lambda x: model(x).sum(), 1.0),
+        lambda: volta.cond(True, lambda m: m(X), lambda m: X, model),
+    ):
+        with pytest.raises(TraceError, match="a Buffer was assigned inside"):
+            loop()
     with pytest.raises(ShapeError, match=r"buffer Stats\.total has shape \(1,\), got \(2,\)"):
         volta.jit(lambda m: setattr(m, "total", volta.ones(2)))(model)
     with pytest.raises(TraceError, match="added or removed leaves"):
@@ -208,3 +212,50 @@ def test_buffers_are_carried_through_a_scan():
     gradient = volta.grad(lambda xs: volta.scan(lambda c, x: (c, model(x)), 0.0, xs)[1].sum())(volta.ones((3, 1)))
     assert gradient.tolist() == [[5.0], [4.0], [3.0]]
     assert state(model)["calls"] == 6
+
+
+XS = Tensor([[1.0], [2.0], [3.0]])
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, volta.jit])
+def test_modules_in_a_carry(transform):
+    model = Stats()
+    loop = transform(lambda model, xs: volta.scan(lambda m, x: (m, m(x)), model, xs))
+    last, outs = loop(model, XS)
+    assert outs.tolist() == [[3.0], [7.0], [12.0]]
+    assert state(last) == state(model) == {"total": [6.0], "calls": 3}
+    while_loop = transform(lambda model: volta.while_loop(lambda m: m.calls < 7, lambda m: (m(X), m)[1], model))
+    assert state(while_loop(model)) == state(model) == {"total": [10.0], "calls": 7}
+
+    def keeps_the_old(m, x):
+        old = volta.tree.map(lambda leaf: leaf, m)
+        return old, m(x)
+
+    last, outs = transform(lambda model, xs: volta.scan(keeps_the_old, model, xs))(model, XS)
+    assert outs.tolist() == [[13.0], [16.0], [19.0]]
+    assert state(last) == state(model) == {"total": [10.0], "calls": 7}
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, volta.jit])
+def test_stacked_modules_in_a_scan(transform):
+    layers = volta.tree.map(lambda *leaves: volta.stack(leaves), Stats(), Stats(), Stats())
+    loop = transform(lambda layers, x: volta.scan(lambda x, layer: (layer(x), None), x, layers)[0])
+    assert loop(layers, X).tolist() == [27.0]
+    assert state(layers) == {"total": [[1.0], [3.0], [9.0]], "calls": [1, 1, 1]}
+    backwards = volta.scan(lambda x, layer: (layer(x), None), X, layers, reverse=True)[0]
+    assert backwards.tolist() == [118.0]
+    assert state(layers) == {"total": [[40.0], [15.0], [10.0]], "calls": [2, 2, 2]}
+
+
+def test_training_steps_in_a_scan():
+    def step(carry, x):
+        model, rate = carry
+        gradient = volta.grad(lambda m: m(x).sum())(model)
+        model.weight = model.weight - rate * gradient.weight
+        return (model, rate), model.weight
+
+    for transform in (lambda f: f, volta.jit):
+        model = Stats()
+        (model, _), weights = transform(lambda m, xs: volta.scan(step, (m, 0.5), xs))(model, XS)
+        assert weights.tolist() == [[1.5], [0.5], [-1.0]]
+        assert state(model) == {"total": [6.0], "calls": 3}

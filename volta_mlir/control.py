@@ -13,7 +13,7 @@ from typing import Any
 from volta_mlir import functions as F
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
-from volta_mlir.calls import Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
+from volta_mlir.calls import BufferWrite, Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.functions.common import axes_tuple
@@ -49,9 +49,17 @@ def _trace_part(function: Callable[..., Any], *examples: Any) -> TracedCall:
     return trace_call(module, unique_name(module, _stem(function)), function, examples, {}, private=True)
 
 
-def _refuse_writes(part: TracedCall, where: str) -> None:
-    if part.writes:
+def _refuse_writes(part: TracedCall, where: str, of_arguments: bool = True) -> None:
+    """Raises TraceError if the part assigns buffers of closed-over modules or, unless that is false, of arguments."""
+    if any(of_arguments or write.module is not None for write in part.writes):
         raise TraceError(f"a Buffer was assigned inside {where}, which runs it conditionally; return the value instead")
+
+
+def _store_carried(part: TracedCall, arguments: tuple[Any, ...], carry: Any) -> None:
+    """Stores the buffers of modules in the carry, the first argument, that a part assigned: those in the last carry."""
+    for write in part.writes:
+        if write.accessor is not None and write.accessor[1].entry == 0:
+            write.store((arguments, {}), write.accessor[2:](carry))
 
 
 def _result_leaves(part: TracedCall, outs: Sequence[Tensor]) -> list[Tensor]:
@@ -102,7 +110,8 @@ def scan(
 ) -> tuple[Any, Any]:
     """A loop with a carry over the leading axis of ``xs``, collecting results.
 
-    Differentiable in both modes. Short loops are unrolled when compiled.
+    Differentiable in both modes. Short loops are unrolled when compiled. A step may assign buffers of a module in the
+    carry, which it returns, of one in ``xs``, whose leaves are stacked, and of one that it closes over.
 
     Args:
         function: ``(carry, x) -> (carry, y)``; the carry keeps its structure, shapes and dtypes.
@@ -136,12 +145,18 @@ def scan(
     count = len(carry)
     _check_carry(part, init, carry)
     captures, writes = part.captures, part.writes
-    if any(write.accessor is not None for write in writes):
-        raise TraceError("scan: a Buffer of a module in the carry was assigned; return the module as part of the carry")
+    # What a step assigns to a buffer of a module in xs is one more y; of one in the carry, the step returns it.
+    of_xs = [w for w in writes if w.accessor is not None and w.accessor[1].entry == 1]
     # A buffer of a closed-over module that a step assigns is a carry: the next step reads what this one wrote.
-    written = [as_argument(getattr(write.module, write.name)) for write in writes]
-    positions = {write.capture: i for i, write in enumerate(writes) if write.capture is not None}
+    of_closures = [w for w in writes if w.module is not None]
+    written = [as_argument(getattr(write.module, write.name)) for write in of_closures]
+    positions = {write.capture: i for i, write in enumerate(of_closures) if write.capture is not None}
     consts = [t for i, t in enumerate(captures) if i not in positions]
+
+    def values(of: Sequence[BufferWrite], outs: Sequence[Any]) -> list[Any]:
+        """What a step gives, or its spec, for these writes."""
+        return [outs[len(outs) - len(writes) + i] for i, write in enumerate(writes) if write in of]
+
     step_specs = [x.spec.with_shape(x.shape[1:]) for x in inputs]
 
     def body(*args: Tensor) -> list[Tensor]:
@@ -151,24 +166,26 @@ def scan(
         captured = [buffers[positions[i]] if i in positions else next(cs) for i in range(len(captures))]
         outs = _call_inside(part.trace.name, [*state, *step, *captured])
         leaves = _result_leaves(part, outs)
-        new_buffers = outs[len(outs) - len(writes) :] if writes else []
-        return [*leaves[:count], *new_buffers, *leaves[count:]]
+        return [*leaves[:count], *values(of_closures, outs), *leaves[count:], *values(of_xs, outs)]
 
     state = [*carry, *written]
     const_specs, state_specs, input_specs = ([t.spec for t in group] for group in (consts, state, inputs))
     name = _build(f"{part.trace.name}.body", [*const_specs, *state_specs, *step_specs], body)
-    results = [*state_specs, *_result_specs(part)[count:]]
+    results = [*state_specs, *_result_specs(part)[count:], *values(of_xs, part.result_specs)]
     trace = _current_trace()
     with context(), trace.current_location():
         loop = declare_scan(
             trace.module, part.trace.name, name, const_specs, state_specs, input_specs, results, steps, reverse
         )
     outs = _call(loop, [*consts, *state, *inputs])
-    for write, value in zip(writes, outs[count : len(state)], strict=True):
-        write.store(((), {}), value)
+    end = len(outs) - len(of_xs)
+    for write, value in zip([*of_closures, *of_xs], [*outs[count : len(state)], *outs[end:]], strict=True):
+        write.store(((init, xs), {}), value)
     # The results' tree is (carry, y); its leaves are the last carries and the stacked outputs.
-    out_carry, ys = _rebuild(part.results, [*outs[:count], *outs[len(state) :]])
-    return _rebuild(carry_structure, trees_tensors(out_carry)), ys
+    out_carry, ys = _rebuild(part.results, [*outs[:count], *outs[len(state) : end]])
+    last = _rebuild(carry_structure, trees_tensors(out_carry))
+    _store_carried(part, (init, xs), last)
+    return last, ys
 
 
 def trees_tensors(tree: Any) -> list[Tensor]:
@@ -293,7 +310,7 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     example = _examples(init)
     test, step = _trace_part(condition, example), _trace_part(body, example)
     _refuse_writes(test, "while_loop")
-    _refuse_writes(step, "while_loop")
+    _refuse_writes(step, "while_loop", of_arguments=False)
     carry = _tensors(init)
     specs = [t.spec for t in carry]
     if _result_specs(test) != [TensorSpec((), bool_)]:
@@ -321,7 +338,9 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     trace = _current_trace()
     with context(), trace.current_location():
         loop = declare_while(trace.module, step.trace.name, condition_name, body_name, count, state)
-    return _rebuild(step.results, _call(loop, [*consts, *carry]))
+    last = _rebuild(step.results, _call(loop, [*consts, *carry]))
+    _store_carried(step, (init,), last)
+    return last
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
