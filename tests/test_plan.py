@@ -87,7 +87,8 @@ def test_the_largest_size_that_branches_pass_to_a_block_counts() -> None:
     ^loop(%more: i1, %size: index):
       cf.cond_br %more, ^loop(%more, %size : i1, index), ^between(%size, %large : index, index)
     ^between(%one: index, %other: index):
-      cf.br ^end(%other : index)
+      %chosen = arith.select %again, %other, %one : index
+      cf.br ^end(%chosen : index)
     ^end(%last: index):
       return %last : index
     }"""

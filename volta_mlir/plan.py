@@ -254,7 +254,7 @@ def _walk(op: Any) -> Iterator[Any]:
 
 
 def _constant(value: Any) -> int:
-    """The number that an SSA value is; the largest one where branches pass different ones to a block."""
+    """The number that an SSA value is; the largest one where a select or branches choose between several."""
     numbers, pending, seen = [], [value], set()
     while pending:
         one = pending.pop()
@@ -266,6 +266,8 @@ def _constant(value: Any) -> int:
             pending += passed
         elif getattr(one.owner, "name", None) == "arith.constant":
             numbers.append(int(one.owner.attributes["value"].value))
+        elif getattr(one.owner, "name", None) == "arith.select":
+            pending += list(one.owner.operands)[1:]
         else:
             raise ValueError(f"the size {value} is not a constant")
     return max(numbers)
