@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests import modules
 from volta_mlir import nn
@@ -57,6 +58,25 @@ def test_unpooling(axes: int) -> None:
         maxima, indices = (tensor.numpy().copy() for tensor in pool(x))
         pairs.append(modules.pair(ours, theirs, maxima, indices.astype(np.int64), **kwargs))
     modules.check_eager(pairs)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_fractional(axes: int) -> None:
+    samples = torch.rand((1, 2, axes), generator=torch.Generator().manual_seed(0))
+    shape = (1, 2, 5, 6, 7)[: 2 + axes]
+    name = f"FractionalMaxPool{axes}d"
+    modules.check_eager(
+        [
+            case(name, 2, 3, shape=shape, _random_samples=samples),
+            case(name, (1, 2, 3)[:axes], output_ratio=(0.5,) * axes, shape=shape, _random_samples=samples),
+            case(name, 3, (2, 3, 4)[:axes], return_indices=True, shape=shape, _random_samples=samples),
+        ]
+    )
+    layer, x = getattr(nn, name)(2, 5).eval(), numbers(*(1, 9, 8, 8, 8)[: 2 + axes])
+    assert layer(x).tolist() != layer(x).tolist()
+    for sizes in ({}, {"output_size": 2, "output_ratio": 0.5}):
+        with pytest.raises(ValueError, match=f"{name}: expected either output_size or output_ratio, and not both"):
+            getattr(nn, name)(2, **sizes)
 
 
 def test_compiled() -> None:

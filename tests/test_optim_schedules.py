@@ -36,6 +36,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("CosineAnnealingWarmRestarts", {"T_0": 13}),
     ("CosineAnnealingWarmRestarts", {"T_0": 1, "T_mult": 2, "eta_min": 0.01}),
     ("CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 3}),
+    ("MultiplicativeLR", {"lr_lambda": lambda step: 1 - 1 / (step + 10)}),
     ("LambdaLR", {"lr_lambda": lambda step: 1 / (1 + 0.1 * step)}),
 ]
 

@@ -8,8 +8,7 @@ in float64; with a tensor, a float32 tensor of that shape::
     optimizer = optim.SGD(lr=schedule, momentum=0.9)
     print(schedule(50))
 
-Values are those of PyTorch after that many calls of ``scheduler.step()``. Of PyTorch's schedules only MultiplicativeLR
-is missing, a product over all steps so far: LambdaLR and ExponentialLR say the same in closed form.
+Values are those of PyTorch after that many calls of ``scheduler.step()``.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir.control import fori_loop
 from volta_mlir.dtypes import float32, float64
-from volta_mlir.functions import astype, cos, exp, floor, full_like, maximum, minimum, where
+from volta_mlir.functions import astype, cos, exp, floor, full_like, max, maximum, minimum, where
 from volta_mlir.tensor import Tensor
 
 #: What an optimizer takes for a learning rate: a function of a Python int or an int32 tensor.
@@ -250,6 +250,33 @@ class LambdaLR(Schedule):
 
     def __call__(self, step: int | Tensor) -> Any:
         return self.lr * self.lr_lambda(step)
+
+
+@dataclass(frozen=True)
+class MultiplicativeLR(Schedule):
+    """The base learning rate times the product of a function of all steps from the first on, as PyTorch's.
+
+    The value after ``t`` steps takes a loop over them, at every step: where the product is known, LambdaLR costs less.
+
+    Args:
+        lr: the base learning rate.
+        lr_lambda: the factor of one step; takes an int or an int32 tensor of rank 0, as the schedule does.
+
+    >>> MultiplicativeLR(1.0, lr_lambda=lambda step: 0.5)(3)
+    0.125
+    """
+
+    lr: float
+    lr_lambda: LearningRate
+
+    def __call__(self, step: int | Tensor) -> Any:
+        if not isinstance(step, Tensor):
+            return self.lr * math.prod(self.lr_lambda(i) for i in range(1, step + 1))
+
+        def multiplied(i: Tensor, product: Tensor) -> Tensor:
+            return where(i <= step, product * self.lr_lambda(i), product)
+
+        return fori_loop(1, 1 + max(step), multiplied, full_like(step, self.lr, float32))
 
 
 @dataclass(frozen=True)

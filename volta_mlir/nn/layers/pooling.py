@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from volta_mlir.nn import functional
-from volta_mlir.nn.layers.common import repeated, shown
-from volta_mlir.nn.module import Module
+from volta_mlir.nn.layers.common import Drawing, repeated, shown
+from volta_mlir.nn.module import Buffer, Module
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -404,3 +406,74 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """
 
     _function = staticmethod(functional.adaptive_max_pool3d)
+
+
+# -- windows at random places ----------------------------------------------------------------------------------------
+
+
+class _FractionalMaxPool(Drawing):
+    _function: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        kernel_size: Extents,
+        output_size: Extents | None = None,
+        output_ratio: float | Sequence[float] | None = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None:
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(f"{type(self).__name__}: expected either output_size or output_ratio, and not both")
+        super().__init__()
+        self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio
+        self.return_indices = return_indices
+        self._random_samples: Any = None if _random_samples is None else Buffer(_random_samples)
+
+    def forward(self, input: Any) -> Any:
+        key = self.draw() if self._random_samples is None else None
+        return type(self)._function(
+            input,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+            key=key,
+        )
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """:func:`functional.fractional_max_pool2d <volta_mlir.nn.functional.fractional_max_pool2d>` as a layer.
+
+    Its windows are at other places at every call, in evaluation too, as PyTorch's.
+
+    Args:
+        kernel_size: extents of the window, one number for each axis or one for all, as for those that follow.
+        output_size: extents of the result.
+        output_ratio: instead of them, their ratio to the input's, between 0 and 1.
+        return_indices: whether the maxima's places are returned too.
+        _random_samples: where the windows are, if not at random: ``[N, C, 2]``, from 0 to 1; a buffer then.
+
+    Attributes:
+        key: see :class:`~volta_mlir.nn.layers.common.Drawing`.
+
+    Raises:
+        ValueError: not exactly one of ``output_size`` and ``output_ratio`` is given.
+
+    Example:
+        >>> FractionalMaxPool2d(2, output_size=1)(Tensor([[[1.0, 3.0], [2.0, 0.0]]])).tolist()
+        [[[3.0]]]
+    """
+
+    _function = staticmethod(functional.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """:class:`FractionalMaxPool2d` for volumes; ``_random_samples`` are ``[N, C, 3]``.
+
+    Example:
+        >>> FractionalMaxPool3d((1, 2, 2), output_ratio=(1, 0.5, 0.5))(Tensor([[[[1.0, 3.0], [2.0, 0.0]]]])).tolist()
+        [[[[3.0]]]]
+    """
+
+    _function = staticmethod(functional.fractional_max_pool3d)
