@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import volta_mlir as volta
-from volta_mlir import Tensor, trace
+from volta_mlir import Tensor, nn, optim, trace
 from volta_mlir.errors import DTypeError, ShapeError, TraceError
 from volta_mlir.mlir import context, func, ir
 
@@ -413,6 +413,27 @@ def test_errors_of_operations_name_the_users_line(function, error):
         with pytest.raises(error) as caught:
             call(volta.ones(3))
         assert caught.value.location == here
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.functional.dropout([1.0], 1.5), "dropout probability has to be between 0 and 1, but got 1.5"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "in_channels must be divisible by groups, got 3 and 2"),
+        (lambda: nn.init.kaiming_normal((2, 2), mode="fan"), "mode is 'fan'"),
+        (lambda: optim.Adam(lr=-1), "Invalid learning rate: -1"),
+        (lambda: optim.StepLR(0.1, step_size=0), "Expected positive integer step_size, but got 0"),
+        (
+            lambda: volta.jit(lambda x: nn.functional.gelu(x, approximate="x"))([1.0]),
+            "approximate must be 'none' or 'tanh'",
+        ),
+    ],
+)
+def test_bad_options_name_the_users_line(call, message):
+    with pytest.raises(volta.OptionError, match=message) as error:
+        call()
+    assert isinstance(error.value, ValueError)
+    assert error.value.location == f"{__file__}:{call.__code__.co_firstlineno}"
 
 
 # -- the state of tracing ----------------------------------------------------------------------------------------------

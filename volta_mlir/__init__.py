@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 # the rest needs the MLIR bindings, and compiling needs IREE's compiler.
 _HOME = {
     **dict.fromkeys(
-        """VoltaError ShapeError DTypeError TraceError CompileError AliasError BudgetError DeviceError DonatedError
-        NaNError ArtifactError CacheError""".split(),
+        """VoltaError ShapeError DTypeError OptionError TraceError CompileError AliasError BudgetError DeviceError
+        DonatedError NaNError ArtifactError CacheError""".split(),
         "errors",
     ),
     **dict.fromkeys(

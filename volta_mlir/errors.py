@@ -52,6 +52,12 @@ class DTypeError(VoltaError, TypeError):
     blames_caller = True
 
 
+class OptionError(VoltaError, ValueError):
+    """An argument, such as a mode or a probability, is not one of those that are possible."""
+
+    blames_caller = True
+
+
 class TraceError(VoltaError):
     """Python code cannot be traced: it needs a value that is known only when the program runs."""
 

@@ -27,7 +27,9 @@ def user_frames(limit: int, stop: CodeType | None = None) -> Iterator[tuple[str,
         code = frame.f_code
         if code is stop:
             return
-        if not is_plumbing(code.co_filename):
+        # What dataclasses generate, such as an optimizer's __init__, has no file.
+        is_generated = code.co_filename == "<string>" and frame.f_globals.get("__name__", "").startswith("volta_mlir.")
+        if not is_generated and not is_plumbing(code.co_filename):
             yield code.co_filename, frame.f_lineno
             limit -= 1
         frame = frame.f_back  # type: ignore[assignment]  # None at the bottom of the stack

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from volta_mlir.dtypes import DEFAULT_FLOAT, as_dtype, uint32
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -118,7 +118,7 @@ def trunc_normal(
     """
     inside = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
     if inside < 1e-4:
-        raise ValueError(f"trunc_normal: [{a}, {b}] holds next to nothing of the normal distribution ({mean}, {std})")
+        raise OptionError(f"trunc_normal: [{a}, {b}] holds next to nothing of the normal distribution ({mean}, {std})")
     values = _generator.normal(mean, std, _shape(shape))
     while (outside := (values < a) | (values > b)).any():
         values[outside] = _generator.normal(mean, std, np.count_nonzero(outside))
@@ -224,7 +224,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity == "selu":
         return 0.75
-    raise ValueError(f"unsupported nonlinearity {nonlinearity!r}")
+    raise OptionError(f"unsupported nonlinearity {nonlinearity!r}")
 
 
 def fan_in_and_fan_out(shape: Shape) -> tuple[int, int]:
@@ -306,7 +306,7 @@ def kaiming_normal(
 
 def _kaiming_std(shape: Shape, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode is {mode!r}; expected 'fan_in' or 'fan_out'")
+        raise OptionError(f"mode is {mode!r}; expected 'fan_in' or 'fan_out'")
     fan = fan_in_and_fan_out(shape)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
 

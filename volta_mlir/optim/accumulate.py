@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volta_mlir import tree as trees
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import where, zeros
 from volta_mlir.modules import leaf_identities
 from volta_mlir.optim.optimizer import Optimizer, State
@@ -50,7 +51,7 @@ class Accumulate(Optimizer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"Expected positive integer steps, but got {self.steps}")
+            raise OptionError(f"Expected positive integer steps, but got {self.steps}")
 
     def init(self, params: Any) -> State:
         sums = {name: zeros(p.shape, wide(p.dtype)) for name, p in trainable(params).values()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import astype, maximum, mean, minimum, rsqrt, sqrt, square
 from volta_mlir.optim.optimizer import Rule, Slots, decayed, require, require_not_negative
 from volta_mlir.tensor import Tensor
@@ -189,11 +190,11 @@ class Adafactor(Rule):
         at_least_zero = {"epsilon1": self.eps[0] or 0.0, "epsilon2": self.eps[1], "weight_decay": self.weight_decay}
         for name, value in at_least_zero.items():
             if not value >= 0:
-                raise ValueError(f"{name} should be >= 0 but is: {value}")
+                raise OptionError(f"{name} should be >= 0 but is: {value}")
         if not self.beta2_decay <= 0:
-            raise ValueError(f"beta2_decay should be <= 0 but is: {self.beta2_decay}")
+            raise OptionError(f"beta2_decay should be <= 0 but is: {self.beta2_decay}")
         if not self.d >= 1:
-            raise ValueError(f"Clipping threshold d should be >= 1 but is: {self.d}")
+            raise OptionError(f"Clipping threshold d should be >= 1 but is: {self.d}")
 
     def slots(self, shape: tuple[int, ...]) -> dict[str, Any]:
         if len(shape) < 2:

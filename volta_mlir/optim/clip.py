@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from volta_mlir.dtypes import float32, result_type
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import abs, astype, isfinite, max, maximum, minimum, sqrt, square, sum
 from volta_mlir.functions import clip as clipped
 from volta_mlir.functions.common import as_tensor
@@ -31,7 +32,7 @@ def global_norm(tree: Any, norm_type: float = 2.0) -> Tensor:
     """
     p = float(norm_type)
     if not p > 0:
-        raise ValueError(f"Invalid norm_type: {norm_type}; expected a number above 0, or inf")
+        raise OptionError(f"Invalid norm_type: {norm_type}; expected a number above 0, or inf")
     tensors = [as_wide(t) for t in distinct(tree).values() if t.size]
     total = as_tensor(0, result_type(float32, *(t.dtype for t in tensors)))
     for t in tensors:

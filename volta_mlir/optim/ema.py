@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import astype, expm1, full_like, where
 from volta_mlir.optim.optimizer import State
 from volta_mlir.optim.parameters import as_wide, for_parameter, replaced, trainable
@@ -50,7 +51,7 @@ class EMA:
     def __post_init__(self) -> None:
         if not 0 <= self.decay <= 1 or (self.bias_correction and self.decay == 1):
             end = "below 1 with bias_correction" if self.bias_correction else "at most 1"
-            raise ValueError(f"Invalid decay value: {self.decay}; expected at least 0 and {end}")
+            raise OptionError(f"Invalid decay value: {self.decay}; expected at least 0 and {end}")
 
     def init(self, params: Any) -> State:
         """The state before the first update: ``{"step": 0, "average": {dotted name: a copy of the parameter}}``.

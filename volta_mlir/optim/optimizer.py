@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import astype, broadcast_to, full, reshape
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.optim.parameters import for_parameter, replaced, trainable, wide, with_gradients
@@ -143,7 +144,7 @@ class Rule(PerParameter):
             return
         lr = as_tensor(self.lr)
         if lr.size != 1:
-            raise ValueError(f"Tensor lr must be 1-element, got shape {lr.shape}")
+            raise OptionError(f"Tensor lr must be 1-element, got shape {lr.shape}")
         require(lr.is_traced or lr.item() >= 0, "learning rate", self.lr)
 
     def rule(self, name: str, p: Tensor) -> Rule:
@@ -186,7 +187,7 @@ def decayed(p: Tensor, g: Tensor, weight_decay: float, lr: Any = None, decoupled
 def require(condition: bool, what: str, value: Any, expected: str = "0 or more") -> None:
     """Raises ValueError unless the condition holds, in PyTorch's words."""
     if not condition:
-        raise ValueError(f"Invalid {what}: {value}; expected {expected}")
+        raise OptionError(f"Invalid {what}: {value}; expected {expected}")
 
 
 def require_not_negative(rule: Rule, *names: str) -> None:

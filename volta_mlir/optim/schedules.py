@@ -25,6 +25,7 @@ import numpy as np
 
 from volta_mlir.control import fori_loop
 from volta_mlir.dtypes import float32, float64
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import astype, cos, exp, floor, full_like, max, maximum, minimum, where
 from volta_mlir.tensor import Tensor
 
@@ -178,7 +179,7 @@ class LinearLR(FactorSchedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.start_factor <= 1:
-            raise ValueError(
+            raise OptionError(
                 "Starting multiplicative factor expected to be greater than 0 and less or equal to 1, got"
                 f" {self.start_factor}"
             )
@@ -372,7 +373,7 @@ class WarmupCosineLR(Formula):
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_steps < self.total_steps:
-            raise ValueError(
+            raise OptionError(
                 "Expected 0 <= warmup_steps < total_steps, but got"
                 f" warmup_steps={self.warmup_steps}, total_steps={self.total_steps}"
             )
@@ -428,17 +429,17 @@ class OneCycleLR(Formula):
             _require_positive(epochs=self.epochs, steps_per_epoch=self.steps_per_epoch)
             object.__setattr__(self, "total_steps", self.epochs * self.steps_per_epoch)
         else:
-            raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
+            raise OptionError("You must define either total_steps OR (epochs AND steps_per_epoch)")
         if not 0 <= self.pct_start <= 1:
-            raise ValueError(f"Expected float between 0 and 1 pct_start, but got {self.pct_start}")
+            raise OptionError(f"Expected float between 0 and 1 pct_start, but got {self.pct_start}")
         if self.anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {self.anneal_strategy}")
+            raise OptionError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {self.anneal_strategy}")
         _refuse_cycle_momentum(self.cycle_momentum)
 
     def __call__(self, step: int | Tensor) -> Any:
         assert self.total_steps is not None  # for mypy: see __post_init__
         if not isinstance(step, Tensor) and step > self.total_steps:
-            raise ValueError(f"Tried to step {step} times. The specified number of total steps is {self.total_steps}")
+            raise OptionError(f"Tried to step {step} times. The specified number of total steps is {self.total_steps}")
         return super().__call__(step)
 
     def value(self, t: Tensor) -> Tensor:
@@ -501,12 +502,12 @@ class CyclicLR(Formula):
         if self.step_size_down is not None:
             _require_positive(step_size_down=self.step_size_down)
         if self.mode not in ("triangular", "triangular2", "exp_range") and self.scale_fn is None:
-            raise ValueError(
+            raise OptionError(
                 f"mode is invalid and scale_fn is None: {self.mode}; expected 'triangular', 'triangular2' or"
                 " 'exp_range'"
             )
         if self.scale_mode not in ("cycle", "iterations"):
-            raise ValueError(f"scale_mode must be one of 'cycle' or 'iterations', instead got {self.scale_mode}")
+            raise OptionError(f"scale_mode must be one of 'cycle' or 'iterations', instead got {self.scale_mode}")
         _refuse_cycle_momentum(self.cycle_momentum)
 
     def value(self, t: Tensor) -> Tensor:
@@ -546,7 +547,7 @@ class SequentialLR(Schedule):
     def __post_init__(self) -> None:
         _require_schedules("SequentialLR", self.schedulers)
         if len(self.milestones) != len(self.schedulers) - 1:
-            raise ValueError(
+            raise OptionError(
                 "Sequential Schedulers expects number of schedulers provided to be one more than the number of"
                 f" milestone points, but got number of schedulers {len(self.schedulers)} and the number of milestones"
                 f" to be equal to {len(self.milestones)}"
@@ -594,7 +595,7 @@ class ChainedScheduler(Formula):
                 )
         rates = [schedule.lr for schedule in self.schedulers]
         if len(set(rates)) > 1:
-            raise ValueError(f"ChainedScheduler expects all schedulers to have the same base lr, but got {rates}")
+            raise OptionError(f"ChainedScheduler expects all schedulers to have the same base lr, but got {rates}")
         object.__setattr__(self, "schedulers", tuple(self.schedulers))
 
     def value(self, t: Tensor) -> Tensor:
@@ -652,11 +653,11 @@ class ReduceLROnPlateau:
 
     def __post_init__(self) -> None:
         if self.factor >= 1:
-            raise ValueError(f"Factor should be < 1.0, got {self.factor}")
+            raise OptionError(f"Factor should be < 1.0, got {self.factor}")
         if self.mode not in ("min", "max"):
-            raise ValueError(f"mode {self.mode} is unknown! It is 'min' or 'max'")
+            raise OptionError(f"mode {self.mode} is unknown! It is 'min' or 'max'")
         if self.threshold_mode not in ("rel", "abs"):
-            raise ValueError(f"threshold mode {self.threshold_mode} is unknown! It is 'rel' or 'abs'")
+            raise OptionError(f"threshold mode {self.threshold_mode} is unknown! It is 'rel' or 'abs'")
 
     def init(self) -> dict[str, Tensor]:
         """The state before the first metric."""
@@ -716,19 +717,21 @@ def _cosine(start: float, end: float, fraction: Tensor) -> Tensor:
 def _require_positive(**values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or value < 1:
-            raise ValueError(f"Expected positive integer {name}, but got {value}")
+            raise OptionError(f"Expected positive integer {name}, but got {value}")
 
 
 def _require_within_one(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name}: multiplicative factor expected to be between 0 and 1, got {value}")
+        raise OptionError(f"{name}: multiplicative factor expected to be between 0 and 1, got {value}")
 
 
 def _require_schedules(name: str, schedulers: Sequence[Any]) -> None:
     if not schedulers:
-        raise ValueError(f"{name} expects at least one scheduler, but got no scheduler.")
+        raise OptionError(f"{name} expects at least one scheduler, but got no scheduler.")
 
 
 def _refuse_cycle_momentum(cycle_momentum: bool) -> None:
     if cycle_momentum:
-        raise ValueError("cycle_momentum is not supported: a schedule gives a learning rate; pass cycle_momentum=False")
+        raise OptionError(
+            "cycle_momentum is not supported: a schedule gives a learning rate; pass cycle_momentum=False"
+        )

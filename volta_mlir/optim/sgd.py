@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir.errors import OptionError
 from volta_mlir.functions import astype, maximum, where
 from volta_mlir.optim.optimizer import Rule, Slots, decayed, require_not_negative
 from volta_mlir.tensor import Tensor
@@ -43,7 +44,7 @@ class SGD(Rule):
         super().__post_init__()
         require_not_negative(self, "momentum", "weight_decay")
         if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
-            raise ValueError(
+            raise OptionError(
                 "Nesterov momentum requires a momentum and zero dampening, got"
                 f" momentum={self.momentum}, dampening={self.dampening}"
             )

@@ -14,7 +14,7 @@ from typing import Any
 import volta_mlir as volta
 from volta_mlir import random
 from volta_mlir.dtypes import as_dtype
-from volta_mlir.errors import ShapeError, TraceError, warn
+from volta_mlir.errors import OptionError, ShapeError, TraceError, warn
 from volta_mlir.functions.common import as_tensor, promote
 from volta_mlir.nn.functional.arguments import compute_dtype, float_tensor, one_axis
 from volta_mlir.tensor import Tensor
@@ -102,7 +102,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     [-1.0, 0.5, 1.0]
     """
     if min_val > max_val:
-        raise ValueError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
+        raise OptionError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
     x = as_tensor(input)
     low, high = volta.full_like(x, min_val), volta.full_like(x, max_val)
     return volta.where(x <= low, low, volta.where(x >= high, high, x))
@@ -182,7 +182,7 @@ def rrelu(
     """
     x = float_tensor("rrelu", input)
     if lower > upper:
-        raise ValueError(f"rrelu: the lower bound {lower} is above the upper bound {upper}")
+        raise OptionError(f"rrelu: the lower bound {lower} is above the upper bound {upper}")
     if not training:
         return _leaky(x, (lower + upper) / 2)
     return _leaky(x, random.uniform(_required("rrelu", key), x.shape, x.dtype, lower, upper))
@@ -234,7 +234,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     [-1.5, 0.0, 0.5]
     """
     if lambd < 0:
-        raise ValueError(f"softshrink: lambd must be greater or equal to 0, got {lambd}")
+        raise OptionError(f"softshrink: lambd must be greater or equal to 0, got {lambd}")
     x = float_tensor("softshrink", input)
     return volta.where((x >= -lambd) & (x <= lambd), volta.zeros_like(x), x - lambd * volta.sign(x))
 
@@ -270,7 +270,7 @@ def celu(input: Any, alpha: float = 1.0) -> Tensor:
     [0.0, 2.0]
     """
     if alpha == 0:
-        raise ValueError("celu: alpha cannot be 0")
+        raise OptionError("celu: alpha cannot be 0")
     return _computed("celu", input, lambda x: _elu(x, alpha, 1 / alpha))
 
 
@@ -310,7 +310,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     if approximate == "tanh":
         scale = math.sqrt(2 / math.pi)
         return _computed("gelu", input, lambda x: 0.5 * x * (1 + volta.tanh(scale * (x + 0.044715 * x * x * x))))
-    raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    raise OptionError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
 
 
 def sigmoid(input: Any) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import volta_mlir as volta
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.functional.arguments import check_shape, per_axis, with_batch
 from volta_mlir.tensor import Tensor
@@ -68,7 +68,7 @@ def _conv(
     strides = per_axis(what, "stride", stride, rank)
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(f"{what}: padding is 'same', 'valid' or numbers, got {padding!r}")
+            raise OptionError(f"{what}: padding is 'same', 'valid' or numbers, got {padding!r}")
         if padding == "same" and any(s != 1 for s in strides):
             raise ShapeError(f"{what}: padding='same' is not supported for strided convolutions, got stride {strides}")
     else:

@@ -14,7 +14,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir.dtypes import INDEX
-from volta_mlir.errors import ShapeError, TraceError
+from volta_mlir.errors import OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor, broadcast_shapes
 from volta_mlir.nn.functional.arguments import compute_dtype, float_pair, float_tensor, index_tensor, one_axis
 from volta_mlir.tensor import Tensor
@@ -139,7 +139,7 @@ def _table(
 ) -> tuple[Tensor, Tensor, int | None]:
     """The checked weight, indices and padding index."""
     if max_norm is not None:
-        raise ValueError(
+        raise OptionError(
             f"{what}: max_norm would change the weight, and functions do not; normalise the weight where it is updated"
         )
     table = float_tensor(what, weight)
@@ -205,16 +205,16 @@ def embedding_bag(
     """
     table, indices, padding = _table("embedding_bag", input, weight, padding_idx, max_norm)
     if mode not in ("sum", "mean", "max"):
-        raise ValueError(f"embedding_bag: mode has to be one of sum, mean or max, got {mode!r}")
+        raise OptionError(f"embedding_bag: mode has to be one of sum, mean or max, got {mode!r}")
     if mode == "max" and scale_grad_by_freq:
-        raise ValueError("embedding_bag: max mode does not support scaling the gradient by the frequency")
+        raise OptionError("embedding_bag: max mode does not support scaling the gradient by the frequency")
     rows = _rows(table, indices, None, scale_grad_by_freq)
     kept = volta.ones(indices.shape, bool) if padding is None else indices != padding
     dtype = compute_dtype(table)
     values = as_tensor(rows, dtype)
     if per_sample_weights is not None:
         if mode != "sum":
-            raise ValueError(f"embedding_bag: per_sample_weights is only supported for mode='sum', got mode={mode!r}")
+            raise OptionError(f"embedding_bag: per_sample_weights is only supported for mode='sum', got mode={mode!r}")
         factors = float_tensor("embedding_bag", per_sample_weights)
         if factors.shape != indices.shape:
             raise ShapeError(f"embedding_bag: expected per_sample_weights of shape {indices.shape}, got {factors.spec}")
@@ -294,7 +294,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
             raise ShapeError("one_hot: cannot infer the number of classes from an empty tensor; pass num_classes")
         num_classes = int(classes.numpy().max()) + 1
     elif num_classes < 1 and classes.size:
-        raise ValueError(f"one_hot: num_classes should be positive, or -1, got {num_classes}")
+        raise OptionError(f"one_hot: num_classes should be positive, or -1, got {num_classes}")
     return volta.one_hot(index_tensor("one_hot", "a class", classes, num_classes), num_classes, INDEX)
 
 
@@ -421,7 +421,7 @@ def pdist(input: Any, p: float = 2.0) -> Tensor:
     if x.ndim != 2:
         raise ShapeError(f"pdist: expected a tensor of rank 2, got {x.spec}")
     if p < 0:
-        raise ValueError(f"pdist only supports non-negative p values, got {p}")
+        raise OptionError(f"pdist only supports non-negative p values, got {p}")
     wide = as_tensor(x, compute_dtype(x))
     first, second = np.triu_indices(x.shape[0], 1)
     return as_tensor(_norm(wide[first] - wide[second], p, 1, keepdims=False), x.dtype)

@@ -18,7 +18,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir.dtypes import is_float
-from volta_mlir.errors import DTypeError, ShapeError, TraceError, warn
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError, warn
 from volta_mlir.functions.common import as_tensor, broadcast_shapes, broadcast_to
 from volta_mlir.nn.functional.activation import log_softmax, logsigmoid, relu
 from volta_mlir.nn.functional.arguments import compute_dtype, float_pair, float_tensor, index_tensor
@@ -57,7 +57,7 @@ def _reduced(losses: Tensor, reduction: str, dtype: np.dtype, weights: Tensor | 
     elif reduction == "sum":
         losses = losses.sum()
     elif reduction != "none":
-        raise ValueError(f"{reduction!r} is not a valid value for reduction; expected 'mean', 'sum' or 'none'")
+        raise OptionError(f"{reduction!r} is not a valid value for reduction; expected 'mean', 'sum' or 'none'")
     return as_tensor(losses, dtype)
 
 
@@ -111,7 +111,7 @@ def cross_entropy(
     logits, target = float_tensor("cross_entropy", input), as_tensor(target)
     axis, classes_shape = _class_axis("cross_entropy", logits)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
+        raise OptionError(f"cross_entropy: label_smoothing must be between 0.0 and 1.0, got {label_smoothing}")
     soft = is_float(target.dtype)
     if target.shape != (logits.shape if soft else classes_shape):
         raise ShapeError(
@@ -124,7 +124,7 @@ def cross_entropy(
     weighted = log_probabilities if weight is None else log_probabilities * weight
     if soft:
         if ignore_index >= 0:
-            raise ValueError(f"cross_entropy: ignore_index={ignore_index} is for classes, and not for probabilities")
+            raise OptionError(f"cross_entropy: ignore_index={ignore_index} is for classes, and not for probabilities")
         probabilities = as_tensor(target, dtype) * (1 - label_smoothing) + label_smoothing / count
         return _reduced(-(probabilities * weighted).sum(axis), reduction, volta.result_type(logits, target))
     classes = index_tensor("cross_entropy", "target", target, count, ignore_index)
@@ -275,7 +275,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     [0.125, 2.5]
     """
     if beta < 0:
-        raise ValueError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
+        raise OptionError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
 
     def function(difference: Tensor) -> Tensor:
         distance = volta.abs(difference)
@@ -304,7 +304,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     [0.5, 4.0]
     """
     if delta <= 0:
-        raise ValueError(f"huber_loss does not support non-positive values for delta, got {delta}")
+        raise OptionError(f"huber_loss does not support non-positive values for delta, got {delta}")
 
     def function(difference: Tensor) -> Tensor:
         distance = volta.abs(difference)
@@ -342,7 +342,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     _same_shape("binary_cross_entropy", input, target)
     x, y, dtype = float_pair("binary_cross_entropy", input, target)
     if not x.is_traced and not ((x.numpy() >= 0) & (x.numpy() <= 1)).all():
-        raise ValueError("binary_cross_entropy: all elements of input should be between 0 and 1")
+        raise OptionError("binary_cross_entropy: all elements of input should be between 0 and 1")
     # Near 0 and 1 the derivative grows beyond bounds; PyTorch divides by x (1 - x), but at least by this.
     smallest = 1e-12
     at_edge = x * (1 - x) < smallest
@@ -448,7 +448,7 @@ def gaussian_nll_loss(
     x, y, dtype = float_pair("gaussian_nll_loss", input, target)
     shape, variance = as_tensor(input).shape, as_tensor(var)
     if not variance.is_traced and (variance.numpy() < 0).any():
-        raise ValueError("gaussian_nll_loss: var has negative entry/entries")
+        raise OptionError("gaussian_nll_loss: var has negative entry/entries")
     variance = as_tensor(variance, x.dtype)
     if not isinstance(var, int | float) and variance.shape != shape:
         different = [v for v, s in zip(variance.shape, shape, strict=False) if v != s]
@@ -711,7 +711,7 @@ def multi_margin_loss(
     0.75
     """
     if p not in (1, 2):
-        raise ValueError(f"multi_margin_loss: only p == 1 and p == 2 supported, got {p}")
+        raise OptionError(f"multi_margin_loss: only p == 1 and p == 2 supported, got {p}")
     x, rows = _rows("multi_margin_loss", input)
     classes = index_tensor("multi_margin_loss", "target", target, rows.shape[1])
     if classes.size != rows.shape[0] or classes.ndim > 1:
@@ -888,7 +888,7 @@ def _triplet(
     reduction: str,
 ) -> Tensor:
     if margin <= 0:
-        raise ValueError(f"{what}: margin must be greater than 0, got {margin}")
+        raise OptionError(f"{what}: margin must be greater than 0, got {margin}")
     anchor, positive, negative = (as_tensor(x) for x in points)
     if len({x.ndim for x in (anchor, positive, negative)}) > 1:
         raise ShapeError(

@@ -13,7 +13,7 @@ from typing import Any
 import volta_mlir as volta
 from volta_mlir import random
 from volta_mlir.dtypes import INDEX
-from volta_mlir.errors import ShapeError, TraceError
+from volta_mlir.errors import OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.functional.activation import relu
 from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis, with_batch
@@ -382,7 +382,7 @@ def _avg_pool(
     if divisor_override is None:
         out = _divided_by_sizes(out, [a.sizes(count_include_pad) for a in axes])
     elif divisor_override == 0:
-        raise ValueError(f"{what}: divisor must be not zero")
+        raise OptionError(f"{what}: divisor must be not zero")
     else:
         out = out * (1 / divisor_override)
     out = as_tensor(out, x.dtype)
@@ -750,7 +750,7 @@ def _fractional_max_pool(
         ratios = tuple(output_ratio) if isinstance(output_ratio, Sequence) else (output_ratio,) * rank
         sizes = tuple(int(n * r) for n, r in zip(extents, ratios, strict=True))
     else:
-        raise ValueError(f"{what}: expected either output_size or output_ratio, and not both")
+        raise OptionError(f"{what}: expected either output_size or output_ratio, and not both")
     if any(s < 1 or s + k - 1 > n for s, k, n in zip(sizes, kernel, extents, strict=True)):
         raise ShapeError(f"{what}: {sizes} windows of {kernel} elements at different places do not fit into {x.spec}")
     batch, channels, *_ = x.shape

@@ -8,7 +8,7 @@ from typing import Any
 
 import volta_mlir as volta
 from volta_mlir import random
-from volta_mlir.errors import ShapeError, TraceError
+from volta_mlir.errors import OptionError, ShapeError, TraceError
 from volta_mlir.nn.functional.arguments import float_tensor
 from volta_mlir.tensor import Tensor
 
@@ -30,7 +30,7 @@ def _kept(what: str, shape: Sequence[int], p: float, key: Any) -> Tensor:
 
 def _check_probability(what: str, p: float) -> None:
     if not 0 <= p <= 1:
-        raise ValueError(f"{what}: dropout probability has to be between 0 and 1, but got {p}")
+        raise OptionError(f"{what}: dropout probability has to be between 0 and 1, but got {p}")
 
 
 def _dropout(what: str, x: Tensor, shape: Sequence[int], p: float, training: bool, key: Any) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import volta_mlir as volta
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis
 from volta_mlir.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -149,9 +149,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if mode == "constant":
         return volta.pad_interior(x, 0 if value is None else value, *zip(*pairs, strict=True)) if pairs else x
     if mode not in _ENDS:
-        raise ValueError(f"pad: expected the mode constant, reflect, replicate or circular, got {mode!r}")
+        raise OptionError(f"pad: expected the mode constant, reflect, replicate or circular, got {mode!r}")
     if value is not None:
-        raise ValueError(f"pad: padding mode {mode!r} doesn't take in a value argument")
+        raise OptionError(f"pad: padding mode {mode!r} doesn't take in a value argument")
     padded = len(widths) // 2
     if not 1 <= padded <= 3 or x.ndim - padded not in (1, 2):
         raise ShapeError(
@@ -258,16 +258,16 @@ def interpolate(
     [[[1.0, 1.5, 2.5, 3.0]]]
     """
     if mode not in _MODE_RANKS:
-        raise ValueError(f"interpolate: expected one of the modes {', '.join(_MODE_RANKS)}, got {mode!r}")
+        raise OptionError(f"interpolate: expected one of the modes {', '.join(_MODE_RANKS)}, got {mode!r}")
     x = as_tensor(input) if mode.startswith("nearest") else float_tensor("interpolate", input)
     rank = x.ndim - 2
     if rank not in _MODE_RANKS[mode]:
         ranks = " or ".join(str(r + 2) for r in _MODE_RANKS[mode])
         raise ShapeError(f"interpolate: mode {mode!r} takes an input of rank {ranks}, got {x.spec}")
     if align_corners is not None and mode not in _CORNERED:
-        raise ValueError(f"interpolate: align_corners can only be set with the modes {', '.join(_CORNERED)}")
+        raise OptionError(f"interpolate: align_corners can only be set with the modes {', '.join(_CORNERED)}")
     if antialias and mode not in ("bilinear", "bicubic"):
-        raise ValueError(f"interpolate: antialias is for the modes bilinear and bicubic, got {mode!r}")
+        raise OptionError(f"interpolate: antialias is for the modes bilinear and bicubic, got {mode!r}")
     sizes, factors = _resized(x, rank, size, scale_factor, bool(recompute_scale_factor))
     if mode == "area":
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[rank - 1](x, sizes)
@@ -285,11 +285,11 @@ def _resized(
 ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
     """The extents of the result, and the scale factors to compute with where there are any."""
     if (size is None) == (scale_factor is None):
-        raise ValueError("interpolate: expected either size or scale_factor, and not both")
+        raise OptionError("interpolate: expected either size or scale_factor, and not both")
     factors: tuple[float | None, ...]
     if size is not None:
         if recompute:
-            raise ValueError("interpolate: recompute_scale_factor is not meaningful with an explicit size")
+            raise OptionError("interpolate: recompute_scale_factor is not meaningful with an explicit size")
         sizes, factors = per_axis("interpolate", "size", size, rank), (None,) * rank
     else:
         given = (scale_factor,) * rank if isinstance(scale_factor, int | float) else tuple(scale_factor)
@@ -434,7 +434,7 @@ def grid_sample(
     x, places = float_tensor("grid_sample", input), float_tensor("grid_sample", grid)
     rank = x.ndim - 2
     if mode not in ("bilinear", "nearest", "bicubic") or padding_mode not in ("zeros", "border", "reflection"):
-        raise ValueError(
+        raise OptionError(
             f"grid_sample: expected the mode bilinear, nearest or bicubic and the padding_mode zeros, border or"
             f" reflection, got {mode!r} and {padding_mode!r}"
         )

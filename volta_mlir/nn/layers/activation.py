@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional
 from volta_mlir.nn.init import constant
@@ -184,7 +184,7 @@ class Hardtanh(Module):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
         if min_val >= max_val:
-            raise ValueError(f"min_val must be less than max_val, got {min_val} and {max_val}")
+            raise OptionError(f"min_val must be less than max_val, got {min_val} and {max_val}")
         self.min_val, self.max_val = min_val, max_val
 
     def forward(self, input: Any) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.layers.common import repeated, shown
@@ -40,12 +40,12 @@ class _AnyConv(Module):
     ) -> None:
         name = type(self).__name__
         if groups <= 0:
-            raise ValueError(f"{name}: groups must be a positive integer, got {groups}")
+            raise OptionError(f"{name}: groups must be a positive integer, got {groups}")
         for what, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
-                raise ValueError(f"{name}: {what} must be divisible by groups, got {channels} and {groups}")
+                raise OptionError(f"{name}: {what} must be divisible by groups, got {channels} and {groups}")
         if padding_mode not in _PADDING_MODES:
-            raise ValueError(f"{name}: padding_mode must be one of {list(_PADDING_MODES)}, got {padding_mode!r}")
+            raise OptionError(f"{name}: padding_mode must be one of {list(_PADDING_MODES)}, got {padding_mode!r}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.padding_mode = padding_mode
         self.kernel_size, self.stride, self.dilation = (
@@ -57,7 +57,7 @@ class _AnyConv(Module):
     def _extents(self, what: str, value: Extents) -> tuple[int, ...]:
         extents = repeated(value, self.axes)
         if len(extents) != self.axes:
-            raise ValueError(f"{type(self).__name__}: {what} is a number or {self.axes} numbers, got {value}")
+            raise OptionError(f"{type(self).__name__}: {what} is a number or {self.axes} numbers, got {value}")
         return extents
 
     def _initialise(self, shape: tuple[int, ...], bias: bool, dtype: Any) -> None:
@@ -97,9 +97,9 @@ class _Conv(_AnyConv):
         self._set_up(in_channels, out_channels, kernel_size, stride, dilation, groups, padding_mode)
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
-                raise ValueError(f"{type(self).__name__}: padding is 'same', 'valid' or numbers, got {padding!r}")
+                raise OptionError(f"{type(self).__name__}: padding is 'same', 'valid' or numbers, got {padding!r}")
             if padding == "same" and any(s != 1 for s in self.stride):
-                raise ValueError("padding='same' is not supported for strided convolutions")
+                raise OptionError("padding='same' is not supported for strided convolutions")
             self.padding = padding
         else:
             self.padding = self._extents("padding", padding)
@@ -201,7 +201,7 @@ class _ConvTranspose(_AnyConv):
     ) -> None:
         self._set_up(in_channels, out_channels, kernel_size, stride, dilation, groups, padding_mode)
         if padding_mode != "zeros":
-            raise ValueError(f"Only 'zeros' padding mode is supported for {type(self).__name__}, got {padding_mode!r}")
+            raise OptionError(f"Only 'zeros' padding mode is supported for {type(self).__name__}, got {padding_mode!r}")
         self.padding = self._extents("padding", padding)
         self.output_padding = self._extents("output_padding", output_padding)
         self._initialise((in_channels, out_channels // groups, *self.kernel_size), bias, dtype)

@@ -6,7 +6,7 @@ import math
 from typing import Any, Self
 
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.layers.common import shown
@@ -77,7 +77,7 @@ class Bilinear(Module):
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = DEFAULT_FLOAT
     ) -> None:
         if in1_features <= 0:
-            raise ValueError(f"in1_features must be > 0, got {in1_features}")
+            raise OptionError(f"in1_features must be > 0, got {in1_features}")
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         bound = 1 / math.sqrt(in1_features)
         self.weight = Parameter(init.uniform((out_features, in1_features, in2_features), -bound, bound, dtype))
@@ -107,12 +107,12 @@ class _Table(Module):
         dtype: Any,
     ) -> None:
         if max_norm is not None:
-            raise ValueError("max_norm would change the weight during a call; normalise it where it is updated")
+            raise OptionError("max_norm would change the weight during a call; normalise it where it is updated")
         if sparse:
-            raise ValueError("sparse=True is not supported: gradients are dense tensors")
+            raise OptionError("sparse=True is not supported: gradients are dense tensors")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(f"padding_idx must be within num_embeddings, {num_embeddings}, got {padding_idx}")
+                raise OptionError(f"padding_idx must be within num_embeddings, {num_embeddings}, got {padding_idx}")
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
         self.max_norm, self.norm_type = max_norm, norm_type

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional
 from volta_mlir.nn.functional.arguments import index_tensor
@@ -111,7 +111,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     ) -> None:
         bounds = list(cutoffs)
         if not bounds or bounds != sorted(set(bounds)) or bounds[0] <= 0 or bounds[-1] >= n_classes:
-            raise ValueError(
+            raise OptionError(
                 f"cutoffs should be a sequence of unique, ascending ints from 1 to {n_classes - 1}, got {cutoffs}"
             )
         self.in_features, self.n_classes, self.cutoffs = in_features, n_classes, [*bounds, n_classes]

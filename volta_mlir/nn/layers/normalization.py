@@ -9,7 +9,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import ShapeError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.functional.arguments import compute_dtype
@@ -377,7 +377,7 @@ class GroupNorm(Module):
         bias: bool = True,
     ) -> None:
         if num_channels % num_groups:
-            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
+            raise OptionError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = Parameter(init.ones(num_channels, dtype)) if affine else None
         self.bias = Parameter(init.zeros(num_channels, dtype)) if affine and bias else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from volta_mlir.errors import OptionError
 from volta_mlir.nn import functional
 from volta_mlir.nn.layers.common import Drawing, repeated, shown
 from volta_mlir.nn.module import Buffer, Module
@@ -423,7 +424,7 @@ class _FractionalMaxPool(Drawing):
         _random_samples: Any = None,
     ) -> None:
         if (output_size is None) == (output_ratio is None):
-            raise ValueError(f"{type(self).__name__}: expected either output_size or output_ratio, and not both")
+            raise OptionError(f"{type(self).__name__}: expected either output_size or output_ratio, and not both")
         super().__init__()
         self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio
         self.return_indices = return_indices

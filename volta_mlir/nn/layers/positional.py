@@ -7,7 +7,7 @@ from typing import Any
 
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT, float32, float64, is_float, is_integer
-from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.errors import DTypeError, OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import init
 from volta_mlir.nn.layers.common import shown
@@ -164,7 +164,7 @@ class RotaryPositionalEncoding(Module):
 
     def __init__(self, dim: int, theta: float = 10000.0, interleaved: bool = False) -> None:
         if dim <= 0 or dim % 2:
-            raise ValueError(f"RotaryPositionalEncoding: dim must be a positive even number, got {dim}")
+            raise OptionError(f"RotaryPositionalEncoding: dim must be a positive even number, got {dim}")
         self.dim, self.theta, self.interleaved = dim, float(theta), interleaved
 
     def forward(self, input: Any, offset: Any = None, positions: Any = None) -> Tensor:
@@ -173,7 +173,7 @@ class RotaryPositionalEncoding(Module):
         if positions is None:
             positions = _positions(what, x, 0 if offset is None else offset)
         elif offset is not None:
-            raise ValueError(f"{what}: give either offset or positions")
+            raise OptionError(f"{what}: give either offset or positions")
         else:
             positions = as_tensor(positions)
             if not is_integer(positions.dtype):

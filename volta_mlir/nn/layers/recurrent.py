@@ -8,7 +8,7 @@ from typing import Any
 
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT
-from volta_mlir.errors import DTypeError, ShapeError, warn
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, warn
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.layers.common import Drawing
@@ -81,14 +81,14 @@ class _Recurrent(Drawing):
             super().__init__()  # a key
         name = type(self).__name__
         if isinstance(dropout, bool) or not 0 <= dropout <= 1:
-            raise ValueError(f"{name}: dropout should be a number in range [0, 1], got {dropout}")
+            raise OptionError(f"{name}: dropout should be a number in range [0, 1], got {dropout}")
         if dropout and num_layers == 1:
             warn(f"{name}: dropout acts between layers, so dropout={dropout} has no effect with num_layers=1")
         for argument, value in (("hidden_size", hidden_size), ("num_layers", num_layers)):
             if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"{name}: {argument} must be a positive int, got {value!r}")
+                raise OptionError(f"{name}: {argument} must be a positive int, got {value!r}")
         if not 0 <= proj_size < hidden_size:
-            raise ValueError(f"{name}: proj_size has to be from 0 to hidden_size - 1, got {proj_size}")
+            raise OptionError(f"{name}: proj_size has to be from 0 to hidden_size - 1, got {proj_size}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
@@ -365,7 +365,7 @@ class GRU(_Recurrent):
 
 def _checked_nonlinearity(what: str, nonlinearity: str) -> str:
     if nonlinearity not in _ACTIVATIONS:
-        raise ValueError(f"{what}: unknown nonlinearity {nonlinearity!r}; expected 'tanh' or 'relu'")
+        raise OptionError(f"{what}: unknown nonlinearity {nonlinearity!r}; expected 'tanh' or 'relu'")
     return nonlinearity
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from volta_mlir.errors import OptionError
 from volta_mlir.nn import functional
 from volta_mlir.nn.layers.common import Drawing, shown
 from volta_mlir.tensor import Tensor
@@ -17,7 +18,7 @@ class _Dropout(Drawing):
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+            raise OptionError(f"dropout probability has to be between 0 and 1, but got {p}")
         super().__init__()
         self.p = p
 

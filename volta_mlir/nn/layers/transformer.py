@@ -9,7 +9,7 @@ from typing import Any
 
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT, bool_, is_float
-from volta_mlir.errors import DTypeError, ShapeError
+from volta_mlir.errors import DTypeError, OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.layers.common import Drawing
@@ -106,9 +106,9 @@ class MultiheadAttention(Drawing):
         dtype: Any = DEFAULT_FLOAT,
     ) -> None:
         if embed_dim <= 0 or num_heads <= 0:
-            raise ValueError(f"embed_dim and num_heads must be greater than 0, got {embed_dim} and {num_heads}")
+            raise OptionError(f"embed_dim and num_heads must be greater than 0, got {embed_dim} and {num_heads}")
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}")
+            raise OptionError(f"embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}")
         if dropout:
             super().__init__()  # a key
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
@@ -287,7 +287,7 @@ def _padded(mask: Tensor | None, count: int) -> Tensor | None:
 def _activation(given: Activation) -> Callable[[Any], Any]:
     if isinstance(given, str):
         if given not in ("relu", "gelu"):
-            raise ValueError(f"activation should be relu/gelu, not {given}")
+            raise OptionError(f"activation should be relu/gelu, not {given}")
         return functional.relu if given == "relu" else functional.gelu
     return given
 
