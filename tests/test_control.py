@@ -408,6 +408,13 @@ def test_associative_scan_of_every_length():
         assert sum(calls) < 2 * n
 
 
+def test_a_fori_loop_with_ints_of_numpy_has_a_gradient():
+    def power(x):
+        return volta.fori_loop(np.int64(0), np.array([3, 4])[0], lambda i, c: c * x, Tensor(1.0))
+
+    assert volta.grad(power)(Tensor(2.0)).item() == 12.0
+
+
 def test_examples_of_a_mapped_while_loop_stop_by_themselves():
     x = Tensor([0.8, 3.0, 20.0])
     halves = volta.vmap(lambda x: volta.while_loop(lambda y: y < 5.0, lambda y: y * 2.0, x))(x)

@@ -291,6 +291,18 @@ def test_integers_are_refused(name: str) -> None:
         getattr(F, name)([1, 2], *arguments, **options)
 
 
+@pytest.mark.parametrize("name", ["relu", "relu6", "hardtanh", "threshold"])
+def test_bools_and_negative_bounds_of_unsigned_numbers_are_refused(name: str) -> None:
+    options = {"threshold": 0, "value": 0} if name == "threshold" else {}
+    with pytest.raises(DTypeError, match=r"expected numbers, got bool\[1\]"):
+        getattr(F, name)([True], **options)
+    if name == "hardtanh":
+        with pytest.raises(DTypeError, match=r"hardtanh: uint8\[2\] has no negative numbers, got min_val=-1.0"):
+            F.hardtanh(np.array([1, 2], np.uint8))
+    unsigned = np.array([0, 5, 200], np.uint8)
+    np.testing.assert_array_equal(F.relu6(unsigned), [0, 5, 6])
+
+
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [

@@ -199,6 +199,10 @@ ONES = volta.ones
         (lambda: F.max_unpool1d(ONES((1, 2)), volta.Tensor([0]), 2), r"expected indices of shape \(1, 2\)"),
         (lambda: F.max_unpool1d(ONES((1, 1)), volta.Tensor([[0]]), 2, output_size=[4]), "less than the stride"),
         (lambda: F.max_unpool2d(ONES((1, 1, 1)), volta.Tensor([[[0]]]), 2, output_size=[2]), "less than the stride"),
+        (
+            lambda: F.max_unpool1d(ONES((1, 2)), volta.Tensor([[1, 9]]), 2),
+            "an index 9 is out of bounds; expected 0 to 3",
+        ),
     ],
 )
 def test_bad_shapes(call: Any, message: str) -> None:

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from volta_mlir import functions as F
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
@@ -346,19 +348,20 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
     """``for i in range(lower, upper): carry = body(i, carry)``.
 
-    With Python ints for bounds it is a :func:`scan`, differentiable in both modes; with tensors a :func:`while_loop`.
+    With ints for bounds, Python's or NumPy's, it is a :func:`scan`, differentiable in both modes; with tensors a
+    :func:`while_loop`.
 
     Example:
         >>> from volta_mlir import Tensor
         >>> fori_loop(0, 4, lambda i, x: x + i, Tensor(0)).item()
         6
     """
-    if isinstance(lower, int) and isinstance(upper, int):
+    if isinstance(lower, int | np.integer) and isinstance(upper, int | np.integer):
 
         def step(carry: Any, i: Any) -> tuple[Any, None]:
             return body(i, carry), None
 
-        return scan(step, init, F.arange(lower, max(lower, upper)))[0]
+        return scan(step, init, F.arange(int(lower), max(int(lower), int(upper))))[0]
 
     def more(state: Any) -> Any:
         return F.less(state[0], state[1])

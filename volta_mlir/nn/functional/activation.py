@@ -2,7 +2,8 @@
 
 They have PyTorch's names, arguments and derivatives, those at kinks included; ``inplace`` is left out, since tensors do
 not change. Half precision is computed in float32 and rounded once. Unless said otherwise, a function takes a tensor of
-floating-point numbers of any shape and returns one of the same shape and dtype, and raises DTypeError for other dtypes.
+floating-point numbers of any shape and returns one of the same shape and dtype, and raises DTypeError for other dtypes;
+where integers are allowed too, for bools.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 
 import volta_mlir as volta
 from volta_mlir import random
-from volta_mlir.dtypes import as_dtype
-from volta_mlir.errors import OptionError, ShapeError, TraceError, warn
+from volta_mlir.dtypes import as_dtype, bool_
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError, warn
 from volta_mlir.functions.common import as_tensor, promote
 from volta_mlir.nn.functional.arguments import compute_dtype, float_tensor, one_axis
 from volta_mlir.tensor import Tensor
@@ -58,6 +59,14 @@ def _computed(what: str, input: Any, function: Callable[[Tensor], Tensor]) -> Te
     return as_tensor(function(as_tensor(x, compute_dtype(x))), x.dtype)
 
 
+def _numbers(what: str, input: Any) -> Tensor:
+    """``input`` as a tensor of numbers, integers too; raises DTypeError for bools."""
+    x = as_tensor(input)
+    if x.dtype == bool_:
+        raise DTypeError(f"{what}: expected numbers, got {x.spec}")
+    return x
+
+
 # -- piecewise linear ----------------------------------------------------------------------------------------------
 # By selects and not by maximum: the derivative of a select is a mask, while equal operands of maximum share theirs.
 
@@ -71,7 +80,7 @@ def relu(input: Any) -> Tensor:
     >>> relu(Tensor([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
-    return threshold(input, 0, 0)
+    return threshold(_numbers("relu", input), 0, 0)
 
 
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
@@ -84,7 +93,7 @@ def threshold(input: Any, threshold: float, value: float) -> Tensor:
     >>> threshold(Tensor([0.5, 1.0, 2.0]), 1.0, -7.0).tolist()
     [-7.0, -7.0, 2.0]
     """
-    x = as_tensor(input)
+    x = _numbers("threshold", input)
     return volta.where(x <= volta.full_like(x, threshold), volta.full_like(x, value), x)
 
 
@@ -97,13 +106,16 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
 
     Raises:
         ValueError: the bounds cross.
+        DTypeError: the lower bound is negative, and the input is of an unsigned dtype.
 
     >>> hardtanh(Tensor([-2.0, 0.5, 2.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
     if min_val > max_val:
         raise OptionError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
-    x = as_tensor(input)
+    x = _numbers("hardtanh", input)
+    if x.dtype.kind == "u" and min_val < 0:
+        raise DTypeError(f"hardtanh: {x.spec} has no negative numbers, got min_val={min_val}")
     low, high = volta.full_like(x, min_val), volta.full_like(x, max_val)
     return volta.where(x <= low, low, volta.where(x >= high, high, x))
 

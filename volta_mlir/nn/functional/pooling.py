@@ -16,7 +16,14 @@ from volta_mlir.dtypes import INDEX
 from volta_mlir.errors import OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.functional.activation import relu
-from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis, with_batch
+from volta_mlir.nn.functional.arguments import (
+    check_shape,
+    compute_dtype,
+    float_tensor,
+    index_tensor,
+    per_axis,
+    with_batch,
+)
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -283,7 +290,7 @@ def _max_unpool(
         size = given
     batch, channels, *_ = x.shape
     rows = volta.iota((batch * channels, 1))
-    places = as_tensor(indices).reshape(batch * channels, math.prod(x.shape[2:]))
+    places = index_tensor(what, "an index", indices, math.prod(size)).reshape(batch * channels, math.prod(x.shape[2:]))
     zeros = volta.zeros((batch * channels, math.prod(size)), x.dtype)
     out = zeros.at[rows, places].set(x.reshape(places.shape)).reshape(batch, channels, *size)
     return out if is_batched else out.squeeze(0)
@@ -301,14 +308,15 @@ def max_unpool1d(
 
     Args:
         input: ``(N, C, L)`` or ``(C, L)``.
-        indices: of the input's shape; those that :func:`max_pool1d` returns. What is out of range is dropped, and if
-            an index occurs twice the last element counts.
+        indices: of the input's shape; those that :func:`max_pool1d` returns. If one occurs twice the last element
+            counts; in a compiled program, what is out of range is dropped.
         kernel_size, stride, padding: as given to :func:`max_pool1d`.
         output_size: the extent of the result, alone or at the end of its shape; default the least that it may have
             been.
 
     Raises:
-        ShapeError: the shapes do not fit.
+        ShapeError: the shapes do not fit, or an index is out of bounds.
+        DTypeError: the indices are not integers.
 
     >>> max_unpool1d(Tensor([[3.0, 4.0]]), Tensor([[1, 2]]), 2).tolist()
     [[0.0, 3.0, 4.0, 0.0]]
@@ -331,7 +339,7 @@ def max_unpool2d(
         indices, kernel_size, stride, padding, output_size: as for :func:`max_unpool1d` and :func:`max_pool2d`.
 
     Raises:
-        ShapeError: the shapes do not fit.
+        ShapeError, DTypeError: as for :func:`max_unpool1d`.
 
     >>> max_unpool2d(Tensor([[[3.0]]]), Tensor([[[1]]]), 2).tolist()
     [[[0.0, 3.0], [0.0, 0.0]]]
@@ -354,7 +362,7 @@ def max_unpool3d(
         indices, kernel_size, stride, padding, output_size: as for :func:`max_unpool1d` and :func:`max_pool3d`.
 
     Raises:
-        ShapeError: the shapes do not fit.
+        ShapeError, DTypeError: as for :func:`max_unpool1d`.
 
     >>> max_unpool3d(Tensor([[[[3.0]]]]), Tensor([[[[1]]]]), (1, 1, 2)).tolist()
     [[[[0.0, 3.0]]]]
