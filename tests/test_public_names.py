@@ -22,6 +22,7 @@ NAMESPACES = (
     "volta_mlir.nn.init",
     "volta_mlir.optim",
     "volta_mlir.random",
+    "volta_mlir.weights",
 )
 
 

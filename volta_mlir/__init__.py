@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOME = {
     **dict.fromkeys(
         """VoltaError ShapeError DTypeError OptionError TraceError CompileError AliasError BudgetError DeviceError
-        DonatedError NaNError ArtifactError CacheError""".split(),
+        DonatedError NaNError ArtifactError WeightsError CacheError""".split(),
         "errors",
     ),
     **dict.fromkeys(

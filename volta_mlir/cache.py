@@ -10,9 +10,9 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 from pathlib import Path
 
+from volta_mlir.atomic import replacing
 from volta_mlir.errors import CacheError
 
 log = logging.getLogger("volta.cache")
@@ -81,7 +81,8 @@ class Cache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, hashlib.sha256(data).digest() + data)
+            with replacing(path, durable=False) as file:
+                file.write(hashlib.sha256(data).digest() + data)
             self._evict()
         except OSError as error:
             if self.directory not in _warned:
@@ -135,15 +136,3 @@ def _default_directory() -> Path | None:
         return Path(directory)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return None if base.startswith("~") else Path(base) / "volta"  # there are users without a home
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -108,5 +108,9 @@ class ArtifactError(VoltaError):
     """A compiled file is corrupt, was not made by Volta, or was made by an incompatible version."""
 
 
+class WeightsError(VoltaError, ValueError):
+    """A file of weights or a checkpoint is damaged, is of no known format, or holds what Volta does not read."""
+
+
 class CacheError(VoltaError):
     """The compilation cache is configured wrongly."""
