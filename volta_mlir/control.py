@@ -119,13 +119,15 @@ def scan(
         function: ``(carry, x) -> (carry, y)``; the carry keeps its structure, shapes and dtypes.
         init: the first carry, any pytree.
         xs: pytree of tensors with equal leading axes; None for none, then ``length`` says how often.
+        length: how often, if ``xs`` does not say it.
         reverse: from the last step to the first; ``ys`` keeps the order of ``xs``.
 
     Returns:
         The last carry, and a pytree of every step's ``y``, stacked.
 
     Raises:
-        ShapeError: leading axes differ, or the carry changes its type.
+        ShapeError: leading axes differ, the function does not return a pair, or the carry changes its structure, a
+            shape or a dtype.
 
     Example:
         >>> from volta_mlir import Tensor
@@ -301,8 +303,17 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     Differentiable in forward mode only; in reverse mode use :func:`scan` or a :func:`fori_loop` of fixed length.
 
     Args:
-        condition: returns a bool scalar.
-        body: keeps the carry's structure, shapes and dtypes.
+        condition: takes the carry and returns a bool scalar.
+        body: takes the carry and returns the next one, of the same structure, shapes and dtypes.
+        init: the first carry, any pytree.
+
+    Returns:
+        The last carry.
+
+    Raises:
+        ShapeError: the carry changes its structure, a shape or a dtype.
+        DTypeError: the condition returns something else.
+        TraceError: a buffer of a module that is not in the carry is assigned, or the loop is differentiated in reverse.
 
     Example:
         >>> from volta_mlir import Tensor
@@ -351,6 +362,18 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     With ints for bounds, Python's or NumPy's, it is a :func:`scan`, differentiable in both modes; with tensors a
     :func:`while_loop`.
 
+    Args:
+        lower: the first number, an integer.
+        upper: the number after the last one.
+        body: takes the number, an int32 scalar, and the carry; returns the next carry.
+        init: the first carry, any pytree.
+
+    Returns:
+        The last carry; ``init`` where ``upper`` is not above ``lower``.
+
+    Raises:
+        ShapeError, TraceError: as for :func:`scan` or :func:`while_loop`.
+
     Example:
         >>> from volta_mlir import Tensor
         >>> fori_loop(0, 4, lambda i, x: x + i, Tensor(0)).item()
@@ -380,6 +403,16 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
 def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., Any], *operands: Any) -> Any:
     """``on_true(*operands)`` if the predicate, a bool scalar, holds, else ``on_false(*operands)``; only one runs.
 
+    Args:
+        predicate: a bool scalar. Under :func:`~volta_mlir.vmap` with one for each example, both functions run.
+        on_true, on_false: return trees of the same structure, shapes and dtypes.
+        operands: any pytrees; what the functions close over need not be among them.
+
+    Raises:
+        DTypeError: the predicate is not a bool scalar.
+        ShapeError: the functions return different types.
+        TraceError: a function assigns a buffer of a module.
+
     Example:
         >>> from volta_mlir import Tensor
         >>> cond(Tensor(True), lambda x: x + 1, lambda x: x - 1, Tensor(1.0)).item()
@@ -395,8 +428,14 @@ def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., An
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """``branches[index](*operands)``; the index, an integer scalar, is clamped to the branches; only one runs.
 
+    Args:
+        index: an integer scalar.
+        branches: return trees of the same structure, shapes and dtypes.
+        operands: any pytrees, which all branches take.
+
     Raises:
-        ShapeError: the branches return trees of different structures, shapes or dtypes.
+        ShapeError: the branches return different types, or the index is not a scalar.
+        TraceError: there are no branches, or one assigns a buffer of a module.
 
     Example:
         >>> from volta_mlir import Tensor
@@ -444,6 +483,13 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
 def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, whose intermediate values are computed again in the backward pass instead of being kept.
 
+    Args:
+        function: any pytrees of tensors in and out, of any dtypes. It may assign buffers; what it draws at random is
+            the same when it is computed again.
+
+    Returns:
+        A function of the same arguments and results.
+
     Example:
         >>> from volta_mlir import Tensor, grad
         >>> grad(checkpoint(lambda x: (x * x).sum()))(Tensor([3.0])).tolist()
@@ -473,7 +519,14 @@ class custom_vjp:
     """A function with a reverse-mode derivative of its own.
 
     ``fwd`` takes the function's arguments and returns ``(result, residuals)``; ``bwd(residuals, cotangent)`` returns a
-    tuple with the cotangent of each argument (None for those that have none). Forward mode raises.
+    tuple with the cotangent of each argument (None for those that have none).
+
+    Args:
+        function: any pytrees of tensors in, as positional arguments, and out.
+
+    Raises:
+        TraceError: there is no derivative yet (:meth:`defvjp`), it is wanted in forward mode, or a buffer is assigned.
+        ShapeError: ``fwd`` or ``bwd`` returns something of another structure, shape or dtype than it should.
 
     Example:
         >>> from volta_mlir import Tensor, grad

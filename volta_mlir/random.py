@@ -6,6 +6,10 @@ they are computed again; what goes through a logarithm, such as :func:`normal`, 
 in the last place. To draw again, make new keys with :func:`split` or :func:`fold_in`: numbers drawn from one key twice
 are the same numbers.
 
+All functions take a key as :func:`key` makes it, uint32 of the shape ``(2,)``, and raise DTypeError for anything else.
+A shape is an int or a sequence of them, ``()`` for one number. Those that draw floating-point numbers take such a
+dtype, float32 by default, and raise DTypeError for others.
+
 The generator is Threefry-2x32. Keys, bits and uniform numbers are those of JAX's default generator.
 
 Example:

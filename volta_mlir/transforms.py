@@ -270,6 +270,9 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
         ``(out, pullback)``; ``pullback(cotangent)``, with a cotangent of the structure of ``out``, returns a tuple of
         the primals' cotangents (None for leaves that are not floating-point).
 
+    Raises:
+        ShapeError: the cotangent's structure, a shape or a dtype is not that of ``out``.
+
     Example:
         >>> from volta_mlir import Tensor
         >>> out, pullback = vjp(lambda x, y: x * y, Tensor(3.0), Tensor(4.0))
@@ -389,6 +392,9 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
     Returns:
         ``(out, tangent)`` of one structure; the tangent of a leaf that is not floating-point is None.
+
+    Raises:
+        ShapeError: the tangents' structure, a shape or a dtype is not that of the primals.
 
     Example:
         >>> from volta_mlir import Tensor
@@ -535,6 +541,10 @@ def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...,
     ``function`` returns a scalar; for a tensor of shape S at ``argnums`` the result has the shape S + S. Trees, and a
     tuple for ``argnums``, give a tree of trees as :func:`jacfwd` does.
 
+    Raises:
+        ShapeError: the value is not a scalar.
+        DTypeError: it, or an argument, is not floating-point.
+
     Example:
         >>> from volta_mlir import Tensor
         >>> hessian(lambda x: (x * x * x).sum())(Tensor([1.0, 2.0])).tolist()
@@ -599,6 +609,13 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
             each an int, None (not mapped), or a tree of these that is a prefix of the argument. Keyword arguments are
             mapped over axis 0.
         out_axes: where the axis goes in the results: an int for all, or a prefix tree.
+
+    Returns:
+        A function of such arguments with one more axis.
+
+    Raises:
+        ShapeError: the axes do not fit the arguments or the results, or their extents differ.
+        TraceError: the function assigns a buffer of a module.
 
     Example:
         >>> from volta_mlir import Tensor

@@ -1,7 +1,8 @@
 """Initial values of parameters, drawn on the host from one generator of the process.
 
 The names are PyTorch's without their underscore: where PyTorch fills a tensor, these functions take a shape and return
-a tensor.
+a tensor. A shape is an int or a sequence of them, and ``dtype`` one of floating-point numbers, float32 by default.
+Those that are scaled by the layer's size raise ShapeError for fewer than two axes.
 
 Example:
     >>> from volta_mlir import nn
