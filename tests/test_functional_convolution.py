@@ -11,7 +11,7 @@ import torch
 import volta_mlir as volta
 from tests import pytorch
 from tests.pytorch import Call, call
-from volta_mlir import ShapeError
+from volta_mlir import ShapeError, nn
 from volta_mlir.nn import functional as F
 
 CONV = ("conv1d", "conv2d", "conv3d")
@@ -166,3 +166,11 @@ def test_bad_shapes(call: Any, message: str) -> None:
 def test_bad_padding() -> None:
     with pytest.raises(ValueError, match="conv1d: padding is 'same', 'valid' or numbers, got 'full'"):
         F.conv1d(ONES((1, 1, 5)), ONES((1, 1, 2)), padding="full")
+
+
+def test_ints_of_numpy_are_ints() -> None:
+    x, weight = volta.ones((1, 1, 4, 4)), volta.ones((1, 1, 2, 2))
+    two = np.int64(2)
+    assert F.conv2d(x, weight, stride=two).shape == F.max_pool2d(x, two).shape == (1, 1, two, two)
+    assert volta.zeros(two).shape == volta.random.normal(volta.random.key(0), two).shape == nn.init.zeros(two).shape
+    assert F.layer_norm(volta.ones((3, 2)), two).shape == nn.LayerNorm(two)(volta.ones((3, 2))).shape == (3, 2)

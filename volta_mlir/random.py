@@ -40,7 +40,7 @@ from volta_mlir.dtypes import (
     uint64,
 )
 from volta_mlir.errors import DTypeError, ShapeError
-from volta_mlir.functions.common import as_tensor, axes_tuple, broadcast_shapes
+from volta_mlir.functions.common import as_tensor, axes_tuple, broadcast_shapes, shape_tuple
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -69,10 +69,6 @@ def _key(key: Any) -> Tensor:
     if key.dtype != uint32 or key.shape != (2,):
         raise DTypeError(f"a key is two uint32 numbers, as volta.random.key makes, got {key.spec}")
     return key
-
-
-def _shape(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _words(pairs: Tensor) -> Tensor:
@@ -110,7 +106,7 @@ def bits(key: Tensor, shape: Shape = (), dtype: Any = uint32) -> Tensor:
     'uint8'
     """
     start = Tensor(np.zeros((), uint32))
-    return RandomBitsOp.apply(_key(key), start, shape=_shape(shape), dtype=as_dtype(dtype))
+    return RandomBitsOp.apply(_key(key), start, shape=shape_tuple(shape), dtype=as_dtype(dtype))
 
 
 def uniform(key: Tensor, shape: Shape = (), dtype: Any = DEFAULT_FLOAT, minval: Any = 0.0, maxval: Any = 1.0) -> Tensor:
@@ -190,7 +186,7 @@ def truncated_normal(
     """
     dtype = _float_dtype(dtype, "truncated_normal")
     lower, upper = F.astype(lower, dtype), F.astype(upper, dtype)
-    shape = broadcast_shapes(lower.shape, upper.shape) if shape is None else _shape(shape)
+    shape = broadcast_shapes(lower.shape, upper.shape) if shape is None else shape_tuple(shape)
     lower, upper = F.broadcast_to(lower, shape), F.broadcast_to(upper, shape)
     wide = float64 if dtype == float64 else float32
     low, high = (F.erf(bound.astype(wide) / math.sqrt(2)) for bound in (lower, upper))
@@ -295,7 +291,7 @@ def bernoulli(key: Tensor, p: Any = 0.5, shape: Shape | None = None) -> Tensor:
     [True, True]
     """
     p = F.astype(p, float32)
-    shape = p.shape if shape is None else _shape(shape)
+    shape = p.shape if shape is None else shape_tuple(shape)
     return uniform(key, shape) < F.broadcast_to(p, shape)
 
 
@@ -384,7 +380,7 @@ def categorical(key: Tensor, logits: Any, axis: int = -1, shape: Shape | None = 
     dtype = _float_dtype(logits.dtype, "categorical")
     (axis,) = axes_tuple(axis, logits.ndim)
     logits = F.moveaxis(logits, axis, -1)
-    shape = (*(logits.shape[:-1] if shape is None else _shape(shape)), logits.shape[-1])
+    shape = (*(logits.shape[:-1] if shape is None else shape_tuple(shape)), logits.shape[-1])
     # Half precision has too few different gumbel numbers to tell small probabilities apart.
     wide = float64 if dtype == float64 else float32
     return F.argmax(F.broadcast_to(logits, shape).astype(wide) + gumbel(key, shape, wide), -1)
@@ -409,7 +405,7 @@ def choice(key: Tensor, a: Any, shape: Shape = (), replace: bool = True, p: Any 
     [0, 1, 2, 3, 4]
     """
     a = F.arange(a) if isinstance(a, int) and not isinstance(a, bool) else as_tensor(a)
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     (axis,) = axes_tuple(axis, a.ndim)
     n, draws = a.shape[axis], math.prod(shape)
     if not n and draws:

@@ -79,6 +79,11 @@ def broadcast(*operands: Tensor) -> list[Tensor]:
     return [broadcast_to(x, shape) for x in operands]
 
 
+def shape_tuple(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """A shape as a tuple; an int, Python's or NumPy's, stands for one axis."""
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+
+
 def axes_tuple(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     """``axis`` as ascending axes counted from the front; None is all of them."""
     if axis is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from volta_mlir.dialects import creation as ops
 from volta_mlir.dtypes import DEFAULT_FLOAT, DEFAULT_INT, as_dtype, result_type
-from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.common import as_tensor, shape_tuple
 from volta_mlir.tensor import Tensor
 
 __all__ = ["arange", "array", "full", "full_like", "iota", "ones", "ones_like", "zeros", "zeros_like"]
@@ -30,7 +30,7 @@ def full(shape: int | Sequence[int], value: Any, dtype: Any = None) -> Tensor:
     >>> full((2,), 3).tolist()
     [3, 3]
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = shape_tuple(shape)
     dtype = result_type(value) if dtype is None else as_dtype(dtype)
     return ops.FullOp.apply(value=np.asarray(value).astype(dtype).reshape(()), shape=shape)
 

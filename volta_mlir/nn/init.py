@@ -22,6 +22,7 @@ import numpy as np
 
 from volta_mlir.dtypes import DEFAULT_FLOAT, as_dtype, uint32
 from volta_mlir.errors import OptionError, ShapeError
+from volta_mlir.functions.common import shape_tuple
 from volta_mlir.tensor import Tensor
 
 __all__ = [
@@ -73,10 +74,6 @@ def key() -> Tensor:
     return Tensor(_generator.integers(0, 2**32, 2, uint32))
 
 
-def _shape(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
-
-
 # -- plain distributions ---------------------------------------------------------------------------------------------
 
 
@@ -86,7 +83,7 @@ def uniform(shape: Shape, a: float = 0.0, b: float = 1.0, dtype: Any = DEFAULT_F
     >>> bool((uniform((100,), -0.5, 0.5).numpy() < 0.5).all())
     True
     """
-    return Tensor(_generator.uniform(a, b, _shape(shape)), as_dtype(dtype))
+    return Tensor(_generator.uniform(a, b, shape_tuple(shape)), as_dtype(dtype))
 
 
 def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, dtype: Any = DEFAULT_FLOAT) -> Tensor:
@@ -95,7 +92,7 @@ def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, dtype: Any = DEFAU
     >>> normal((2, 3)).shape
     (2, 3)
     """
-    return Tensor(_generator.normal(mean, std, _shape(shape)), as_dtype(dtype))
+    return Tensor(_generator.normal(mean, std, shape_tuple(shape)), as_dtype(dtype))
 
 
 def trunc_normal(
@@ -120,7 +117,7 @@ def trunc_normal(
     inside = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
     if inside < 1e-4:
         raise OptionError(f"trunc_normal: [{a}, {b}] holds next to nothing of the normal distribution ({mean}, {std})")
-    values = _generator.normal(mean, std, _shape(shape))
+    values = _generator.normal(mean, std, shape_tuple(shape))
     while (outside := (values < a) | (values > b)).any():
         values[outside] = _generator.normal(mean, std, np.count_nonzero(outside))
     return Tensor(values, as_dtype(dtype))
@@ -135,7 +132,7 @@ def constant(shape: Shape, val: float, dtype: Any = DEFAULT_FLOAT) -> Tensor:
     >>> constant((2,), 0.5).tolist()
     [0.5, 0.5]
     """
-    return Tensor(np.full(_shape(shape), val, as_dtype(dtype)))
+    return Tensor(np.full(shape_tuple(shape), val, as_dtype(dtype)))
 
 
 def zeros(shape: Shape, dtype: Any = DEFAULT_FLOAT) -> Tensor:
@@ -165,7 +162,7 @@ def eye(shape: Shape, dtype: Any = DEFAULT_FLOAT) -> Tensor:
     >>> eye((2, 3)).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     if len(shape) != 2:
         raise ShapeError(f"eye: expected the shape of a matrix, got {shape}")
     return Tensor(np.eye(*shape, dtype=as_dtype(dtype)))
@@ -185,7 +182,7 @@ def dirac(shape: Shape, groups: int = 1, dtype: Any = DEFAULT_FLOAT) -> Tensor:
     >>> dirac((1, 2, 3)).tolist()
     [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]
     """
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     if not 3 <= len(shape) <= 5:
         raise ShapeError(f"dirac: expected a shape of 3, 4 or 5 axes, got {shape}")
     if shape[0] % groups:
@@ -237,7 +234,7 @@ def fan_in_and_fan_out(shape: Shape) -> tuple[int, int]:
     >>> fan_in_and_fan_out((8, 3, 5, 5))
     (75, 200)
     """
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     if len(shape) < 2:
         raise ShapeError(f"fan in and fan out: expected a shape of at least 2 axes, got {shape}")
     window = math.prod(shape[2:])
@@ -324,7 +321,7 @@ def orthogonal(shape: Shape, gain: float = 1.0, dtype: Any = DEFAULT_FLOAT) -> T
     >>> bool(abs(q @ q.T - np.eye(2)).max() < 1e-6)
     True
     """
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     if len(shape) < 2:
         raise ShapeError(f"orthogonal: expected a shape of at least 2 axes, got {shape}")
     rows, columns = shape[0], math.prod(shape[1:])
@@ -342,7 +339,7 @@ def sparse(shape: Shape, sparsity: float, std: float = 0.01, dtype: Any = DEFAUL
     >>> np.count_nonzero(sparse((10, 3), sparsity=0.75).numpy(), axis=0).tolist()
     [2, 2, 2]
     """
-    shape = _shape(shape)
+    shape = shape_tuple(shape)
     if len(shape) != 2:
         raise ShapeError(f"sparse: expected the shape of a matrix, got {shape}")
     values = _generator.normal(0.0, std, shape)

@@ -78,7 +78,7 @@ def index_tensor(what: str, name: str, x: Any, bound: int, ignored: int | None =
 
 def per_axis(what: str, name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """An int for each of the spatial axes; one int, or a sequence of one, is for all of them."""
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = (int(value),) if isinstance(value, int | np.integer) else tuple(value)
     if len(values) not in (1, rank):
         raise ShapeError(f"{what}: expected {name} to be an int or {rank} of them, got {value}")
     return values * (rank // len(values))

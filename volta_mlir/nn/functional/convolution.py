@@ -12,6 +12,7 @@ from typing import Any
 import volta_mlir as volta
 from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.convolution import Extents
 from volta_mlir.nn.functional.arguments import check_shape, per_axis, with_batch
 from volta_mlir.tensor import Tensor
 
@@ -25,8 +26,6 @@ __all__ = [
     "fold",
     "unfold",
 ]
-
-Extents = int | Sequence[int]
 
 
 def _with_bias(out: Tensor, bias: Any) -> Tensor:

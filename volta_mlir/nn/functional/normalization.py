@@ -14,7 +14,7 @@ import numpy as np
 
 import volta_mlir as volta
 from volta_mlir.errors import ShapeError
-from volta_mlir.functions.common import as_tensor, axes_tuple
+from volta_mlir.functions.common import as_tensor, axes_tuple, shape_tuple
 from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, optional
 from volta_mlir.tensor import Tensor
 
@@ -292,7 +292,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
 
 def _last_axes(what: str, x: Tensor, normalized_shape: int | Sequence[int], **parameters: Any) -> tuple[int, ...]:
     """The axes that ``normalized_shape`` is the shape of; checks it and the parameters, which have that shape."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = shape_tuple(normalized_shape)
     if not shape:
         raise ShapeError(f"{what}: expected a normalized_shape of at least one axis, got {shape}")
     for name, value in parameters.items():

@@ -15,6 +15,7 @@ from volta_mlir import random
 from volta_mlir.dtypes import INDEX
 from volta_mlir.errors import OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.convolution import Extents
 from volta_mlir.nn.functional.activation import relu
 from volta_mlir.nn.functional.arguments import (
     check_shape,
@@ -49,7 +50,6 @@ __all__ = [
     "max_unpool3d",
 ]
 
-Extents = int | Sequence[int]
 #: None keeps the input's extent.
 OutputSize = int | Sequence[int | None] | None
 

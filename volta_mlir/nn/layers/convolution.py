@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from volta_mlir.dtypes import DEFAULT_FLOAT
 from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.convolution import Extents
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.layers.common import repeated, shown
 from volta_mlir.nn.module import Module, Parameter
@@ -16,7 +17,6 @@ from volta_mlir.tensor import Tensor
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
-Extents = int | Sequence[int]
 # Names of padding modes as functional.pad has them.
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 

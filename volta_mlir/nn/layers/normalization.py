@@ -10,7 +10,7 @@ import numpy as np
 import volta_mlir as volta
 from volta_mlir.dtypes import DEFAULT_FLOAT
 from volta_mlir.errors import OptionError, ShapeError
-from volta_mlir.functions.common import as_tensor
+from volta_mlir.functions.common import as_tensor, shape_tuple
 from volta_mlir.nn import functional, init
 from volta_mlir.nn.functional.arguments import compute_dtype
 from volta_mlir.nn.layers.common import shown
@@ -286,7 +286,7 @@ class LayerNorm(Module):
         bias: bool = True,
         dtype: Any = DEFAULT_FLOAT,
     ) -> None:
-        self.normalized_shape = _shape(normalized_shape)
+        self.normalized_shape = shape_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight = Parameter(init.ones(self.normalized_shape, dtype)) if elementwise_affine else None
         self.bias = Parameter(init.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
@@ -325,7 +325,7 @@ class RMSNorm(Module):
         elementwise_affine: bool = True,
         dtype: Any = DEFAULT_FLOAT,
     ) -> None:
-        self.normalized_shape = _shape(normalized_shape)
+        self.normalized_shape = shape_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight = Parameter(init.ones(self.normalized_shape, dtype)) if elementwise_affine else None
 
@@ -334,10 +334,6 @@ class RMSNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, {shown(self, 'eps', 'elementwise_affine')}"
-
-
-def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
 
 
 class GroupNorm(Module):

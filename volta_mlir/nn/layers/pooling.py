@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from volta_mlir.errors import OptionError
+from volta_mlir.functions.convolution import Extents
 from volta_mlir.nn import functional
+from volta_mlir.nn.functional.pooling import OutputSize
 from volta_mlir.nn.layers.common import Drawing, repeated, shown
 from volta_mlir.nn.module import Buffer, Module
 from volta_mlir.tensor import Tensor
@@ -33,9 +35,6 @@ __all__ = [
     "MaxUnpool2d",
     "MaxUnpool3d",
 ]
-
-Extents = int | Sequence[int]
-OutputSize = int | Sequence[int | None] | None
 
 
 class _Pool(Module):
