@@ -46,7 +46,7 @@ __all__ = [
 class _Loss(Module):
     reduction: str
 
-    def __init__(self, reduction: str) -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         self.reduction = reduction
 
 
@@ -320,9 +320,6 @@ class L1Loss(_Loss):
         2.0
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
     def forward(self, input: Any, target: Any) -> Tensor:
         return functional.l1_loss(input, target, self.reduction)
 
@@ -334,9 +331,6 @@ class MSELoss(_Loss):
         >>> round(MSELoss()(Tensor([3.0]), Tensor([1.0])).item(), 4)
         4.0
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return functional.mse_loss(input, target, self.reduction)
@@ -365,9 +359,6 @@ class MultiLabelMarginLoss(_Loss):
         >>> round(MultiLabelMarginLoss()(Tensor([[0.5, 1.0]]), Tensor([[1, -1]])).item(), 4)
         0.25
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return functional.multilabel_margin_loss(input, target, self.reduction)
@@ -474,9 +465,6 @@ class SoftMarginLoss(_Loss):
         >>> round(SoftMarginLoss()(Tensor([0.0]), Tensor([1.0])).item(), 4)
         0.6931
     """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return functional.soft_margin_loss(input, target, self.reduction)
