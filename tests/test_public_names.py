@@ -17,6 +17,8 @@ import volta_mlir
 #: The namespaces that users import names from.
 NAMESPACES = (
     "volta_mlir",
+    "volta_mlir.checkpoints",
+    "volta_mlir.data",
     "volta_mlir.nn",
     "volta_mlir.nn.functional",
     "volta_mlir.nn.init",
