@@ -253,7 +253,8 @@ class _Bags:
         if include_last_offset:
             starts = starts[:-1]
         self.count = starts.shape[0]
-        self.bag = (volta.expand_dims(volta.arange(size), -1) >= starts).sum(1) - 1
+        # The number of an element's bag: how many begin at it or before, less one.
+        self.bag = volta.cumsum(volta.zeros(size + 1, INDEX).at[starts].add(1), 0)[:size] - 1
 
     def sum(self, values: Tensor) -> Tensor:
         if self.bag is None:
