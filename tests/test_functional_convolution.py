@@ -11,7 +11,7 @@ import torch
 import volta_mlir as volta
 from tests import pytorch
 from tests.pytorch import Call, call
-from volta_mlir import ShapeError, nn
+from volta_mlir import DTypeError, ShapeError, nn
 from volta_mlir.nn import functional as F
 
 CONV = ("conv1d", "conv2d", "conv3d")
@@ -174,3 +174,17 @@ def test_ints_of_numpy_are_ints() -> None:
     assert F.conv2d(x, weight, stride=two).shape == F.max_pool2d(x, two).shape == (1, 1, two, two)
     assert volta.zeros(two).shape == volta.random.normal(volta.random.key(0), two).shape == nn.init.zeros(two).shape
     assert F.layer_norm(volta.ones((3, 2)), two).shape == nn.LayerNorm(two)(volta.ones((3, 2))).shape == (3, 2)
+
+
+def test_what_is_no_int_is_refused() -> None:
+    x, weight = volta.ones((1, 1, 4, 4)), volta.ones((1, 1, 2, 2))
+    for function, message in (
+        (lambda: F.conv2d(x, weight, stride=1.5), "conv2d: expected stride to be an int or 2 of them, got 1.5"),
+        (lambda: F.max_pool2d(x, (2, 2.0)), r"max_pool2d: expected kernel_size to be an int or 2 .* got \(2, 2.0\)"),
+        (lambda: F.adaptive_avg_pool2d(x, 2.0), "adaptive_avg_pool2d: expected output_size to be an int .* got 2.0"),
+        (lambda: F.softmax(x, "channels"), "softmax: expected dim to be an int, got 'channels'"),
+    ):
+        with pytest.raises(DTypeError, match=message):
+            function()
+    with pytest.raises(ValueError, match="negative dimensions are not allowed"):
+        nn.Linear(-1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ def check_shape(what: str, name: str, x: Any, expected: Sequence[int]) -> None:
 def one_axis(what: str, input: Tensor, dim: int) -> int:
     """``dim`` counted from the front; like PyTorch, a tensor of rank 0 takes 0 and -1."""
     rank = max(input.ndim, 1)
+    if not isinstance(dim, int | np.integer):
+        raise DTypeError(f"{what}: expected dim to be an int, got {dim!r}")
     if not -rank <= dim < rank:
         raise ShapeError(
             f"{what}: dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim}) for"
@@ -78,7 +80,9 @@ def index_tensor(what: str, name: str, x: Any, bound: int, ignored: int | None =
 
 def per_axis(what: str, name: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """An int for each of the spatial axes; one int, or a sequence of one, is for all of them."""
-    values = (int(value),) if isinstance(value, int | np.integer) else tuple(value)
+    values = tuple(value) if isinstance(value, Iterable) else (value,)
+    if not all(isinstance(v, int | np.integer) for v in values):
+        raise DTypeError(f"{what}: expected {name} to be an int or {rank} of them, got {value!r}")
     if len(values) not in (1, rank):
         raise ShapeError(f"{what}: expected {name} to be an int or {rank} of them, got {value}")
     return values * (rank // len(values))

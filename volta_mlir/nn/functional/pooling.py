@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import volta_mlir as volta
 from volta_mlir import random
 from volta_mlir.dtypes import INDEX
-from volta_mlir.errors import OptionError, ShapeError, TraceError
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.functions.convolution import Extents
 from volta_mlir.nn.functional.activation import relu
@@ -560,6 +562,8 @@ def lp_pool3d(
 def _output_size(what: str, x: Tensor, output_size: OutputSize) -> tuple[int, ...]:
     rank = x.ndim - 2
     sizes = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * rank
+    if not all(s is None or isinstance(s, int | np.integer) for s in sizes):
+        raise DTypeError(f"{what}: expected output_size to be an int or {rank} of them, got {output_size!r}")
     if len(sizes) != rank or any(s is not None and s < 0 for s in sizes):
         raise ShapeError(f"{what}: expected output_size to be a number or {rank} of them, got {output_size}")
     if 0 in x.shape[1:]:

@@ -39,7 +39,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = DEFAULT_FLOAT) -> None:
         self.in_features, self.out_features = in_features, out_features
-        bound = 1 / math.sqrt(in_features) if in_features else 0.0
+        bound = 1 / math.sqrt(in_features) if in_features > 0 else 0.0
         self.weight = Parameter(init.uniform((out_features, in_features), -bound, bound, dtype))
         self.bias = Parameter(init.uniform(out_features, -bound, bound, dtype)) if bias else None
 
