@@ -610,7 +610,7 @@ def test_the_runtime_needs_neither_compiler_nor_bindings(vmfb, tmp_path):
     run(
         f"""
         import sys
-        for name in ("iree.compiler", "torch_mlir", "torch", "jax"):
+        for name in ("iree.compiler", "torch_mlir", "torch", "jax", "safetensors", "gguf"):
             sys.modules[name] = None
         import numpy as np
         from volta_mlir import load

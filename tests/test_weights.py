@@ -9,6 +9,8 @@ import os
 import pickle
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -23,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import volta_mlir as volta
 from volta_mlir import nn, weights
 from volta_mlir.dtypes import DTYPES
 from volta_mlir.errors import DTypeError, WeightsError
@@ -270,6 +273,33 @@ def test_gguf_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert weights.metadata(tmp_path / "w")["flag"] is True
 
 
+def test_neither_pytorch_nor_a_compiler_is_needed(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    program = f"""
+import sys
+for name in ("torch", "torch_mlir", "iree", "gguf"):
+    sys.modules[name] = None
+from volta_mlir import checkpoints, data, weights
+tensors = weights.load({str(tmp_path / "w.pt")!r})
+weights.save({str(tmp_path / "w.safetensors")!r}, tensors)
+checkpoints.save({str(tmp_path / "c.safetensors")!r}, tensors)
+print(weights.load({str(tmp_path / "w.safetensors")!r})["w"].tolist(), len(data.DataLoader(tensors)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[1.0, 1.0] 2\n", "")
+
+
+def test_what_is_mapped_can_be_donated_and_changed(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    for padding in ("", "x" * 24):  # another alignment
+        weights.save(path, {"w": np.ones(10_000, np.float32)}, {"padding": padding})
+        content = path.read_bytes()
+        step = volta.jit(lambda w: w * 2 + 1, donate=("w",))
+        assert step(step(weights.load(path)["w"])).numpy()[-1] == 7
+        assert weights.load(path)["w"].add_(1).numpy()[-1] == 2
+        assert path.read_bytes() == content
+
+
 # -- arguments -------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +327,20 @@ def test_files_of_no_known_format(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../../readme.txt", "hello")
     refuses(path, "neither PyTorch's, with a data.pkl, nor .npz")
+
+
+def test_a_length_that_looks_like_another_format(tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    for start in (b"\x80\x02", b"PK", b"\x80\x00"):
+        length = int.from_bytes(start, "little")
+        raw_safetensors(path, json.dumps({"x": entry()}).encode().ljust(length), bytes(8))
+        assert path.read_bytes().startswith(start)
+        assert weights.load(path)["x"].tolist() == [0, 0]
+    path.write_bytes(
+        raw_gguf(tensors=b"".join(info(f"{i}", offset=32 * i) for i in range(123)), counts=(123, 0), data=bytes(4096))
+    )
+    assert path.read_bytes()[8:9] == b"{"
+    assert len(weights.load(path)) == 123
 
 
 # -- malice ----------------------------------------------------------------------------------------------------------

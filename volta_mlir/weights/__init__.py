@@ -153,14 +153,16 @@ def _format(path: Path) -> Any:
     """The module that reads a file."""
     with open(path, "rb") as file:
         start = file.read(16)
+    # In this order: safetensors starts with a length, which may be any bytes but those of GGUF, being below 100 MB; in
+    # the other formats the ninth byte is no brace.
     if start.startswith(b"GGUF"):
         return gguf
+    if start[8:9] == b"{":
+        return safetensors
     if start.startswith(b"PK"):
         return pytorch if pytorch.is_archive(path) else npz
     if start.startswith(b"\x80"):
         return pytorch
-    if start[8:9] == b"{":
-        return safetensors
     raise WeightsError(
         f"it is neither safetensors, nor PyTorch's, nor .npz, nor GGUF: it starts with {start[:8]!r}"
         if start
