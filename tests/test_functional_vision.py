@@ -150,6 +150,15 @@ def grids() -> list[Call]:
     calls = [call(f"{mode} {padding} {corners}", x, places, mode, padding, corners) for mode, padding, corners in modes]
     volume, inside = draw(2, 2, 3, 4, 2), draw(2, 2, 3, 4, 3, seed=1) * 2
     calls += [call(f"volume {p}", volume, inside, "bilinear", p, False) for p in PADDINGS]
+    # Places exactly on the borders of elements and of the image, where images end and where they are mirrored.
+    along = torch.tensor([-3.0, -2.5, -2, -1.25, -1, -0.5, 0, 0.75, 1, 1.25, 2, 3])
+    exact = torch.stack(torch.meshgrid(along, along, indexing="ij"), -1)[None]
+    calls += [
+        call(f"kinks {mode} {padding} {corners}", draw(1, 2, size, size), exact, mode, padding, corners)
+        for size, corners in ((5, True), (4, False))
+        for mode in ("bilinear", "nearest", "bicubic")
+        for padding in PADDINGS
+    ]
     return [
         *calls,
         Call("nan", (x, with_nan, "bilinear", "border", True)),

@@ -14,6 +14,7 @@ import numpy as np
 import volta_mlir as volta
 from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions.common import as_tensor
+from volta_mlir.nn.functional.activation import hardtanh
 from volta_mlir.nn.functional.arguments import check_shape, compute_dtype, float_tensor, per_axis
 from volta_mlir.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from volta_mlir.tensor import Tensor
@@ -483,7 +484,7 @@ def _inside(at: Tensor, extent: int, padding_mode: str, align_corners: bool) -> 
         else:
             folded = volta.fmod(volta.abs(at - low), 2 * span)
             at = volta.where(folded > span, 2 * span - folded, folded) + low
-    return volta.clip(at, 0, extent - 1)
+    return hardtanh(at, 0, extent - 1)  # which has derivative 0 at the ends, as in PyTorch
 
 
 def _neighbours(at: Tensor, mode: str) -> tuple[Tensor, Tensor]:
