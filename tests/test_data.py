@@ -148,7 +148,7 @@ def test_a_position_of_another_loader() -> None:
 
 
 def test_what_is_no_dataset() -> None:
-    for empty in ([], np.zeros((0, 3)), {"x": np.zeros(0)}):
+    for empty in ([], (), {}, np.zeros((0, 3)), {"x": np.zeros(0)}):
         with pytest.raises(ValueError, match="the dataset is empty"):
             DataLoader(empty)
     with pytest.raises(ValueError, match="3 samples are less than one batch of 4"):

@@ -676,6 +676,8 @@ def test_damaged_gguf(tmp_path: Path) -> None:
     assert weights.load(path)["x"].tolist() == [0] * 4
     path.write_bytes(raw_gguf(tensors=info(shape=(0, 3), kind=2)))
     assert weights.load(path)["x"].shape == (3, 0)
+    path.write_bytes(raw_gguf(tensors=info(shape=(32,), kind=8), data=np.float16(np.inf).tobytes() + bytes(62)))
+    assert np.isnan(weights.load(path)["x"].numpy()).all()  # and no warning
     many = 1 << 60
     for content, match in [
         (raw_gguf(version=1), "version 1"),

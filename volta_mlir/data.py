@@ -66,7 +66,7 @@ class DataLoader:
             if value < least:
                 raise ValueError(f"{name} is {value}: expected {least} or more")
         self._arrays = _arrays_of(dataset)
-        self._length = _length(dataset, self._arrays)
+        self._length = len(dataset) if self._arrays is None else _length_of(self._arrays)
         if not self._length:
             raise ValueError("the dataset is empty")
         if drop_last and self._length < batch_size:
@@ -106,7 +106,7 @@ class DataLoader:
         order = self._order(epoch)
         for index in range(start, len(self)):
             rows = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield self._rows(rows) if self._arrays else self._samples(rows, f"batch {index} of epoch {epoch}")
+            yield self._taken(rows, f"batch {index} of epoch {epoch}")
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
@@ -115,10 +115,9 @@ class DataLoader:
         counter = np.random.Philox(key=np.array([self.seed % (1 << 64), epoch], np.uint64))
         return np.argsort(counter.random_raw(self._length), kind="stable")
 
-    def _rows(self, rows: np.ndarray) -> Any:
-        return trees.map(lambda array: np.asarray(array)[rows], self.dataset)
-
-    def _samples(self, rows: np.ndarray, where: str) -> Any:
+    def _taken(self, rows: np.ndarray, where: str) -> Any:
+        if self._arrays is not None:
+            return trees.map(lambda array: array[rows], self._arrays)
         samples = []
         for row in rows.tolist():
             try:
@@ -209,20 +208,20 @@ def _stacked(values: tuple[Any, ...]) -> Any:
     return np.stack(arrays)
 
 
-def _arrays_of(dataset: Any) -> list[Any]:
-    """The arrays of a dataset that is made of arrays; none for one that gives samples."""
+def _arrays_of(dataset: Any) -> Any:
+    """A dataset that is made of arrays, as numpy's; None for one that gives samples."""
     if not isinstance(dataset, (tuple, dict, np.ndarray, Tensor)):
-        return []
+        return None
     leaves = trees.leaves(dataset)
-    return leaves if all(isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves) else []
+    are_arrays = leaves and all(isinstance(leaf, (np.ndarray, Tensor)) for leaf in leaves)
+    return trees.map(np.asarray, dataset) if are_arrays else None
 
 
-def _length(dataset: Any, arrays: list[Any]) -> int:
-    if not arrays:
-        return len(dataset)
-    if not all(array.shape for array in arrays):
+def _length_of(arrays: Any) -> int:
+    leaves = trees.leaves(arrays)
+    if not all(array.shape for array in leaves):
         raise ShapeError("an array of rank 0 has no rows")
-    lengths = {array.shape[0] for array in arrays}
+    lengths = {len(array) for array in leaves}
     if len(lengths) > 1:
         raise ShapeError(f"the arrays of a dataset have one length, got {', '.join(map(str, sorted(lengths)))}")
     return lengths.pop()

@@ -179,6 +179,7 @@ def _decoded(library: ModuleType, file: _File, tensor: _Tensor) -> np.ndarray:
     block, size = library.GGML_QUANT_SIZES[kind]
     rows = array_at(file.data, start, (*tensor.shape[:-1], tensor.shape[-1] // block * size), np.dtype("uint8"))
     try:
-        return library.dequantize(rows, kind)
+        with np.errstate(all="ignore"):  # a scale may be infinite
+            return library.dequantize(rows, kind)
     except NotImplementedError:
         raise WeightsError(f"the quantization {kind.name} is not supported") from None
