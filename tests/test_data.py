@@ -179,6 +179,7 @@ def test_an_exception_comes_at_its_batch(prefetch: int) -> None:
 
 def test_the_thread_reads_ahead_but_not_far() -> None:
     dataset = Squares(100)
+    assert eventually(lambda: not threads())  # those of other tests
     batches = iter(DataLoader(dataset, 1, prefetch=3))
     assert not threads()
     next(batches)
