@@ -224,7 +224,7 @@ def test_cross_entropys_gradient_is_cheap() -> None:
         return F.cross_entropy(x, y)
 
     lowered = volta.jit(volta.grad(loss)).lower(volta.spec((8, 100)), volta.spec((8,), "int32"))
-    text = lowered.as_text("volta-alias")
+    text = lowered.as_text("volta-simplify")  # fusion may compute an exponential again
     assert "scatter" not in text
     assert "gather" not in text
     assert text.count("volta.exp") == 1
