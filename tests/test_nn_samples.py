@@ -17,8 +17,8 @@ DRAWING = {"TransformerEncoderLayer", "TransformerDecoderLayer"}
 
 #: Those whose samples take modules as arguments, or minutes (test_nn_transformer.py has smaller ones), or are
 #: logarithms of negative numbers, or take the derivative that PyTorch's ctc_loss has only after log_softmax
-#: (test_nn_loss.py has better ones).
-LEFT_OUT = {"Transformer", "TransformerEncoder", "KLDivLoss", "CTCLoss"}
+#: (test_nn_loss.py has better ones), or bring random numbers of a dtype that PyTorch refuses (test_nn_pooling.py).
+LEFT_OUT = {"Transformer", "TransformerEncoder", "KLDivLoss", "CTCLoss", "FractionalMaxPool2d", "FractionalMaxPool3d"}
 
 NAMES = [name for name in modules.sampled_names() if hasattr(nn, name) and name not in LEFT_OUT]
 
