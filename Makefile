@@ -23,11 +23,11 @@ test: lint lit pytest  ## Check everything that has to hold before a change land
 
 .PHONY: test-full
 test-full: lint lit  ## Check the same on the whole grid of cases (takes hours)
-	$(BIN)/pytest -n $(JOBS) -m ""
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m ""
 
 .PHONY: pytest
 pytest: $(VENV)/installed-test  ## Run the Python tests with coverage
-	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term
 
 .PHONY: lit
 lit: $(VENV)/installed-test  ## Run the lit tests

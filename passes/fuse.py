@@ -379,7 +379,8 @@ class _Plan:
 
     def _call(self, module: Any, dispatch: _Dispatch, names: list[str], read: Mapping[_Value, int]) -> None:
         """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
-        location, results = dispatch.results[-1].op.location, dispatch.results
+        location = _location_of([dispatch.results[-1], *(n for group in dispatch.groups for n in group.ops)])
+        results = dispatch.results
         if len(names) == 1:
             (name,) = names
         else:
@@ -390,7 +391,7 @@ class _Plan:
             function, values = self._new_function(module, dispatch.inputs, results, saved)
             with ir.InsertionPoint(function.entry_block):
                 for group, callee in zip(dispatch.groups, names, strict=True):
-                    with group.results[-1].op.location:
+                    with _location_of([group.results[-1], *group.ops]):
                         types = [n.result.handle.type for n in group.results]
                         call = func.CallOp(types, callee, [values[v] for v in group.inputs])
                     values.update(zip([n.result for n in group.results], call.results, strict=True))
@@ -414,6 +415,11 @@ class _Plan:
             arguments = function.add_entry_block().arguments
         function.attributes[FUSED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
         return function, dict(zip(inputs, arguments, strict=True))
+
+
+def _location_of(nodes: list[_Node]) -> Any:
+    """The first node's place, together with those of the others."""
+    return ir.Location.fused(list(dict.fromkeys(node.op.location for node in nodes)))
 
 
 def _is_of_all(node: _Node, rows: Nest) -> bool:
