@@ -224,11 +224,13 @@ from volta_mlir.checkpoints import Checkpoints
 from volta_mlir.errors import WeightsError
 checkpoints = Checkpoints(sys.argv[1], keep=1)
 checkpoints.save(1, {"w": np.ones(1000)})
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
 try:
     checkpoints.save(2, {"w": np.ones(100_000)})
 except WeightsError as error:
     print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # what else is written at exit, such as coverage, has to fit
 print(checkpoints.steps(), checkpoints.restore({"w": np.zeros(1000)}).state["w"].sum())
 """
 
