@@ -34,7 +34,7 @@ from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name
 from volta_mlir.passes.fused import FUSED, Nest, is_fused, is_pointwise, loops_of
-from volta_mlir.passes.manager import Pass, option, source_location
+from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 
 #: How many operations take as long as moving one byte to or from memory, on a core with vector units.
 OPERATIONS_PER_BYTE = 16
@@ -55,6 +55,8 @@ class Fuse(Pass, name="volta-fuse"):
     min_rows: int = option(32, "the fewest rows for that, which are what threads share; a few long ones stay apart")
 
     def run(self, module: Any) -> None:
+        # A dispatch must not have equal results: IREE merges them, and may read another result's buffer for the second.
+        UpstreamPass("cse").run(module)
         for function in functions(module):
             if not function.is_external and not is_fused(function) and len(function.body.blocks) == 1:
                 _Plan(function, self).carry_out(module)

@@ -37,18 +37,19 @@ def main(only: tuple[str, ...], quick: bool, json_path: Path, document: Path | N
         return
     skipped = {name: reason for name in FRAMEWORKS if (reason := missing(name))}
     json_path.parent.mkdir(parents=True, exist_ok=True)
+    if document is None and not quick and not only:
+        document = Path("docs/benchmarks.md")
     for measurements, versions in _measure(names, [name for name in FRAMEWORKS if name not in skipped], quick):
         # After each workload: what was measured is kept when the run is interrupted.
         machine = report.machine(versions)
         json_path.write_text(json.dumps(report.as_json(measurements, machine, skipped), indent=1))
-    text = report.document(measurements, machine, skipped)
-    if document is None and not quick and not only:
-        document = Path("docs/benchmarks.md")
+        text = report.document(measurements, machine, skipped)
+        if document is not None:
+            document.parent.mkdir(parents=True, exist_ok=True)
+            document.write_text(text)
     if document is None:
         click.echo(text)
     else:
-        document.parent.mkdir(parents=True, exist_ok=True)
-        document.write_text(text)
         click.echo(f"Wrote {document} and {json_path}")
 
 
