@@ -11,8 +11,6 @@ from tests import modules
 from volta_mlir import nn
 from volta_mlir.errors import ShapeError
 
-PADS = hasattr(nn.functional, "pad")
-
 
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
@@ -36,7 +34,6 @@ def test_convolutions() -> None:
     )
 
 
-@pytest.mark.skipif(not PADS, reason="functional.pad is missing")
 def test_padding_modes() -> None:
     modules.check_eager(
         [
