@@ -7,12 +7,12 @@ The plan for a function is made in four steps.
 
 1. *Stored or computed where it is used.* A value is stored if an op needs it that is not pointwise (a product, a
    gather, the function's return), or if storing it costs less than computing it in each *kernel* that uses it
-   (:meth:`_Plan._is_cheaper_stored`, in bytes, with operations converted to bytes). A kernel computes one stored
+   (:meth:`FusionPlan._is_cheaper_stored`, in bytes, with operations converted to bytes). A kernel computes one stored
    elementwise value, or one reduction, whose operand is computed in its loops.
 2. *Groups.* Kernels over the same loops that read the same tensor, or of which one reads the other's result, become
-   one, where no other op has to run between them (:meth:`_Plan._group`).
+   one, where no other op has to run between them (:meth:`FusionPlan._group`).
 3. *Dispatches.* A reduction and the groups that use its result for the same row become one dispatch of several loop
-   nests, in which a row is read while it is in the cache (:meth:`_Plan._dispatches`).
+   nests, in which a row is read while it is in the cache (:meth:`FusionPlan.dispatches`).
 4. *Functions.* What several ops compute together becomes a function, see :mod:`volta_mlir.passes.fused`. Ops are put in
    an order in which everything comes after what it uses.
 
@@ -59,7 +59,7 @@ class Fuse(Pass, name="volta-fuse"):
         UpstreamPass("cse").run(module)
         for function in functions(module):
             if not function.is_external and not is_fused(function) and len(function.body.blocks) == 1:
-                _Plan(function, self).carry_out(module)
+                FusionPlan(function, self).carry_out(module)
 
 
 def can_fuse(producer: Any, consumer: Any) -> bool:
@@ -77,13 +77,13 @@ def can_fuse(producer: Any, consumer: Any) -> bool:
 
 
 @dataclass(eq=False)
-class _Node:
+class Node:
     """An op of the function."""
 
     op: Any
     index: int
-    operands: list["_Value"]
-    results: list["_Value"] = field(default_factory=list)
+    operands: list["Value"]
+    results: list["Value"] = field(default_factory=list)
     #: Whether it can be computed in the loops of an op that uses its result.
     fusable: bool = False
     is_reduction: bool = False
@@ -92,22 +92,22 @@ class _Node:
     nbytes: int = 0
 
     @property
-    def result(self) -> "_Value":
+    def result(self) -> "Value":
         return self.results[0]
 
     @property
-    def inputs(self) -> list["_Value"]:
+    def inputs(self) -> list["Value"]:
         return self.operands
 
 
 @dataclass(eq=False)
-class _Value:
+class Value:
     """A value: an argument, where there is no producer, or an op's result."""
 
     handle: Any
     spec: TensorSpec
-    producer: _Node | None
-    users: list[_Node] = field(default_factory=list)
+    producer: Node | None
+    users: list[Node] = field(default_factory=list)
     stored: bool = True
     needed: bool = False
 
@@ -117,12 +117,12 @@ class _Value:
 
 
 @dataclass(eq=False)
-class _Group:
+class Group:
     """Kernels that are computed together, or any other op by itself."""
 
-    results: list[_Node]
-    ops: list[_Node]
-    inputs: list[_Value]
+    results: list[Node]
+    ops: list[Node]
+    inputs: list[Value]
 
     @property
     def key(self) -> Any:
@@ -132,23 +132,23 @@ class _Group:
 
 
 @dataclass(eq=False)
-class _Dispatch:
+class Dispatch:
     """Groups that are computed in one dispatch, or any op by itself.
 
     A dispatch of several groups begins with a reduction. The others have its loops, or those of its results: what
     passes between groups has one element for each row of what is folded, so that no row needs another.
     """
 
-    groups: list[_Group]
+    groups: list[Group]
     #: The loops of the first group and those that it folds; None where no group can be added.
     rows: Nest | None = None
 
     @property
-    def results(self) -> list[_Node]:
+    def results(self) -> list[Node]:
         return [node for group in self.groups for node in group.results]
 
     @property
-    def inputs(self) -> list[_Value]:
+    def inputs(self) -> list[Value]:
         """What is read from outside."""
         made = {node.result for node in self.results}
         return list(dict.fromkeys(v for group in self.groups for v in group.inputs if v not in made))
@@ -176,21 +176,20 @@ class _Dispatch:
         return True
 
 
-class _Plan:
-    """What is done with one function."""
+class FusionPlan:
+    """What is done with one function: which values are stored, and what is computed together."""
 
     def __init__(self, function: Any, options: Fuse) -> None:
         self.function, self.options = function, options
-        self.nodes: list[_Node] = []
-        values: dict[Any, _Value] = {}
-        for argument in function.arguments:
-            values[argument] = _Value(argument, _spec(argument), None)
+        self.nodes: list[Node] = []
+        self.arguments = [Value(argument, _spec(argument), None) for argument in function.arguments]
+        values = {value.handle: value for value in self.arguments}
         for index, op in enumerate(function.entry_block.operations):
             operands = [values[v] for v in _used_by(op) if v in values]
-            node = _Node(op, index, operands)
+            node = Node(op, index, operands)
             for value in dict.fromkeys(operands):
                 value.users.append(node)
-            node.results = [_Value(r, _spec(r), node) for r in op.operation.results]
+            node.results = [Value(r, _spec(r), node) for r in op.operation.results]
             values.update(zip(op.operation.results, node.results, strict=True))
             node.is_reduction = isinstance(op, Reduce)
             node.fusable = can_fuse(op, op)
@@ -198,7 +197,7 @@ class _Plan:
                 cost = type(op).cost([v.spec for v in operands], [node.result.spec], **op.attribute_values())
                 node.flops, node.nbytes = cost.flops / max(1, node.result.spec.size), cost.bytes
             self.nodes.append(node)
-        self.plain_reductions: set[_Node] = set()
+        self.plain_reductions: set[Node] = set()
         self._decide()
         while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
             self.plain_reductions.update(bad)
@@ -206,7 +205,7 @@ class _Plan:
 
     # -- stored or computed where it is used -------------------------------------------------------------------
 
-    def _inlines(self, user: _Node) -> bool:
+    def _inlines(self, user: Node) -> bool:
         """Whether an op computes its operands in its loops rather than reading them."""
         return user.fusable or (user.is_reduction and user not in self.plain_reductions)
 
@@ -223,10 +222,10 @@ class _Plan:
                 break
 
     def _revise(self) -> bool:
-        kernels: dict[_Value, dict[_Node, None]] = {}
+        kernels: dict[Value, dict[Node, None]] = {}
         for node in reversed(self.nodes):
             if node.fusable:
-                found: dict[_Node, None] = {}
+                found: dict[Node, None] = {}
                 for user in node.result.users:
                     if not self._inlines(user):
                         continue
@@ -243,9 +242,9 @@ class _Plan:
                 node.result.stored = stored
         return changed
 
-    def _is_cheaper_stored(self, node: _Node, kernels: list[_Node]) -> bool:
+    def _is_cheaper_stored(self, node: Node, kernels: list[Node]) -> bool:
         """Whether storing a value costs less than computing it in each of the kernels that use it."""
-        ops, leaves = self._cone([node])
+        ops, leaves = self.cone([node])
         flops = sum(n.flops for n in ops)
         value, count = node.result, len(kernels)
         if len(leaves) > MAX_INPUTS or (count > 1 and not self.options.recompute):
@@ -260,7 +259,7 @@ class _Plan:
 
     # -- groups ------------------------------------------------------------------------------------------------
 
-    def _kernels(self) -> Iterator[_Node]:
+    def _kernels(self) -> Iterator[Node]:
         for node in self.nodes:
             if node.is_reduction:
                 if node not in self.plain_reductions and node.operands[0].spec.size:
@@ -268,7 +267,7 @@ class _Plan:
             elif node.fusable and not _moves(node) and node.result.stored:
                 yield node
 
-    def _cone(self, results: list[_Node]) -> tuple[list[_Node], list[_Value]]:
+    def cone(self, results: list[Node]) -> tuple[list[Node], list[Value]]:
         """The ops that the results are computed by in their loops, in order, and what these read."""
         members = set(results)
         pending = list(results)
@@ -283,21 +282,21 @@ class _Plan:
         return ops, list(inputs)
 
     @staticmethod
-    def _is_computed_in_place(value: _Value) -> bool:
+    def _is_computed_in_place(value: Value) -> bool:
         """Whether a kernel that uses a value computes it, as it does all movements: they cost nothing."""
         node = value.producer
         return node is not None and node.fusable and (not value.stored or _moves(node))
 
-    def _nest(self, result: _Node) -> Nest:
-        ops, _ = self._cone([result])
+    def _nest(self, result: Node) -> Nest:
+        ops, _ = self.cone([result])
         return Nest([n.op for n in ops], [n.op for n in [result]])
 
-    def _group(self) -> list[_Group]:
-        owner: dict[_Node, _Group] = {}
-        groups: dict[Any, list[_Group]] = {}
+    def _group(self) -> list[Group]:
+        owner: dict[Node, Group] = {}
+        groups: dict[Any, list[Group]] = {}
         for kernel in self._kernels():
-            ops, inputs = self._cone([kernel])
-            group = _Group([kernel], ops, inputs)
+            ops, inputs = self.cone([kernel])
+            group = Group([kernel], ops, inputs)
             large = math.prod(loops_of(kernel.op))
             shared = {v for v in inputs if v.spec.size == large}
             for other in reversed(groups.get(group.key, ())):
@@ -306,7 +305,7 @@ class _Plan:
                 shares = reads or not shared.isdisjoint(other.inputs)
                 if few and shares and not _runs_between(other, inputs, not kernel.is_reduction, owner):
                     other.results.append(kernel)
-                    other.ops, other.inputs = self._cone(other.results)
+                    other.ops, other.inputs = self.cone(other.results)
                     owner[kernel] = other
                     break
             else:
@@ -314,12 +313,13 @@ class _Plan:
                 owner[kernel] = group
         return [group for same in groups.values() for group in same]
 
-    def _dispatches(self, groups: list[_Group]) -> list[_Dispatch]:
+    def dispatches(self) -> list[Dispatch]:
         """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""
+        groups = self._group()
         kernels = set(groups)
-        units = {node: _Group([node], [node], node.operands) for node in self.nodes[:-1]}
+        units = {node: Group([node], [node], node.operands) for node in self.nodes[:-1]}
         units |= {node: group for group in groups for node in group.results}
-        owner: dict[_Node, _Dispatch] = {}
+        owner: dict[Node, Dispatch] = {}
         for group in _in_order(units):
             nest = Nest([n.op for n in group.ops], [n.op for n in group.results]) if group in kernels else None
             producers = (owner[v.producer] for v in group.inputs if v.producer is not None)
@@ -335,7 +335,7 @@ class _Plan:
                     break
             else:
                 folds_all = nest is not None and nest.is_reduction and nest.last_run[1] == len(nest.folded)
-                dispatch = _Dispatch([group], nest if folds_all and self.options.rows else None)
+                dispatch = Dispatch([group], nest if folds_all and self.options.rows else None)
             owner |= dict.fromkeys(group.results, dispatch)
         return _in_order(owner)
 
@@ -344,8 +344,8 @@ class _Plan:
     def carry_out(self, module: Any) -> None:
         """Makes functions of what several ops compute together, and puts everything in an order that suits them."""
         end = self.nodes[-1].op.operation
-        dispatches = self._dispatches(self._group())
-        counted: set[_Node] = set()
+        dispatches = self.dispatches()
+        counted: set[Node] = set()
         fused = [d for d in dispatches if len(d.groups) > 1 or len(d.groups[0].ops) > 1]
         left = [d for d in dispatches if not d.results[0].fusable or d.results[0].result.stored]
         read = Counter(v for dispatch in left for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
@@ -366,7 +366,7 @@ class _Plan:
             if (node.fusable or node in replaced) and not any(list(r.uses) for r in node.op.operation.results):
                 node.op.operation.erase()
 
-    def _define(self, module: Any, group: _Group, saved: int) -> str:
+    def _define(self, module: Any, group: Group, saved: int) -> str:
         """The function of a group."""
         function, values = self._new_function(module, group.inputs, group.results, saved)
         with ir.InsertionPoint(function.entry_block):
@@ -379,7 +379,7 @@ class _Plan:
                 func.ReturnOp([values[n.result] for n in group.results])
         return str(function.sym_name.value)
 
-    def _call(self, module: Any, dispatch: _Dispatch, names: list[str], read: Mapping[_Value, int]) -> None:
+    def _call(self, module: Any, dispatch: Dispatch, names: list[str], read: Mapping[Value, int]) -> None:
         """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
         location = _location_of([dispatch.results[-1], *(n for group in dispatch.groups for n in group.ops)])
         results = dispatch.results
@@ -407,8 +407,8 @@ class _Plan:
             node.result.handle = value
 
     def _new_function(
-        self, module: Any, inputs: list[_Value], results: list[_Node], saved: int
-    ) -> tuple[Any, dict[_Value, Any]]:
+        self, module: Any, inputs: list[Value], results: list[Node], saved: int
+    ) -> tuple[Any, dict[Value, Any]]:
         """A function without ops, and its arguments for the inputs."""
         types = [v.handle.type for v in inputs], [n.result.handle.type for n in results]
         name = unique_name(module, f"{self.function.sym_name.value}.fused")
@@ -419,23 +419,23 @@ class _Plan:
         return function, dict(zip(inputs, arguments, strict=True))
 
 
-def _location_of(nodes: list[_Node]) -> Any:
+def _location_of(nodes: list[Node]) -> Any:
     """The first node's place, together with those of the others."""
     return ir.Location.fused(list(dict.fromkeys(node.op.location for node in nodes)))
 
 
-def _is_of_all(node: _Node, rows: Nest) -> bool:
+def _is_of_all(node: Node, rows: Nest) -> bool:
     """Whether a result has an element for each of the loops, not one for each row."""
     return not node.is_reduction and Nest([node.op], [node.op]).loops == rows.loops
 
 
-def _runs_between(unit: Any, inputs: list[_Value], direct: bool, owner: Mapping[_Node, Any]) -> bool:
+def _runs_between(unit: Any, inputs: list[Value], direct: bool, owner: Mapping[Node, Any]) -> bool:
     """Whether what is read in ``inputs`` is computed from results of ``unit`` by something else.
 
     Reading them ``direct``ly is no such thing where that is allowed. ``owner`` are the units of nodes that have one.
     """
     start = min(node.index for node in unit.results)
-    seen: set[_Node] = set()
+    seen: set[Node] = set()
     pending = [(value, direct) for value in inputs]
     while pending:
         value, is_direct = pending.pop()
@@ -454,7 +454,7 @@ def _runs_between(unit: Any, inputs: list[_Value], direct: bool, owner: Mapping[
     return False
 
 
-def _in_order(units: Mapping[_Node, Any]) -> list[Any]:
+def _in_order(units: Mapping[Node, Any]) -> list[Any]:
     """The units of all nodes, ordered so that what one reads comes before it, and otherwise as they were."""
     waiting: dict[Any, int] = {}
     users: dict[Any, list[Any]] = {}
@@ -490,7 +490,7 @@ def _used_by(op: Any) -> Iterator[Any]:
                 yield from _used_by(inner)
 
 
-def _moves(node: _Node) -> bool:
+def _moves(node: Node) -> bool:
     """Whether an op only moves elements or makes them from nothing, which no kernel is needed for."""
     return not isinstance(node.op, Elementwise) and not node.is_reduction
 
