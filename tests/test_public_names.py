@@ -19,6 +19,7 @@ NAMESPACES = (
     "volta_mlir",
     "volta_mlir.checkpoints",
     "volta_mlir.data",
+    "volta_mlir.models",
     "volta_mlir.nn",
     "volta_mlir.nn.functional",
     "volta_mlir.nn.init",
