@@ -27,6 +27,13 @@ class Alias(Pass, name="volta-alias"):
 
 
 def _alias_function(function: Any) -> None:
+    pairs = result_pairs(function)
+    if pairs:
+        set_donations(function, pairs)
+
+
+def result_pairs(function: Any) -> dict[int, int]:
+    """The number of a donated argument, and that of the result which can take its buffer."""
     arguments = _attributes(function, "arg_attrs", len(function.arguments))
     results = _attributes(function, "res_attrs", len(function.type.results))
     donated = [i for i, attributes in enumerate(arguments) if "volta.donated" in attributes]
@@ -41,8 +48,7 @@ def _alias_function(function: Any) -> None:
                     pairs[i] = j
                     del free[j]
                     break
-    if pairs:
-        set_donations(function, pairs)
+    return pairs
 
 
 def _same_name(argument: dict[str, Any], result: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ The plan for a function is made in four steps.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,8 @@ from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_locatio
 OPERATIONS_PER_BYTE = 16
 #: What a further dispatch costs, as the bytes that could be moved meanwhile.
 DISPATCH_BYTES = 32 * 1024
+#: What is no more than this may be kept for long.
+SMALL_BYTES = 1024
 #: How many tensors a group may read: targets limit the buffers of a dispatch.
 MAX_INPUTS = 12
 #: How many tensors a dispatch may read, compute and write.
@@ -337,7 +339,7 @@ class FusionPlan:
                 folds_all = nest is not None and nest.is_reduction and nest.last_run[1] == len(nest.folded)
                 dispatch = Dispatch([group], nest if folds_all and self.options.rows else None)
             owner |= dict.fromkeys(group.results, dispatch)
-        return _in_order(owner)
+        return _in_order(owner, set(self.nodes[-1].operands))
 
     # -- functions ---------------------------------------------------------------------------------------------
 
@@ -454,26 +456,56 @@ def _runs_between(unit: Any, inputs: list[Value], direct: bool, owner: Mapping[N
     return False
 
 
-def _in_order(units: Mapping[Node, Any]) -> list[Any]:
-    """The units of all nodes, ordered so that what one reads comes before it, and otherwise as they were."""
+def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> list[Any]:
+    """The units of all nodes, ordered so that what one reads comes before it, and otherwise as they were.
+
+    But a unit that frees more memory than its results take, or takes next to none, runs as soon as it can: an
+    optimizer's update right after its gradient, and not when all gradients are there. What is ``returned`` has memory
+    of its own, or an argument's.
+    """
+    readers: dict[Value, set[Any]] = {}
     waiting: dict[Any, int] = {}
     users: dict[Any, list[Any]] = {}
     for unit in dict.fromkeys(units.values()):
-        before = {units[v.producer] for v in unit.inputs if v.producer is not None}
-        waiting[unit] = len(before - {unit})
-        for other in before - {unit}:
+        before = {units[v.producer] for v in unit.inputs if v.producer is not None} - {unit}
+        waiting[unit] = len(before)
+        for other in before:
             users.setdefault(other, []).append(unit)
-    ready = [(unit.results[-1].index, unit) for unit, count in waiting.items() if not count]
-    heapq.heapify(ready)
-    found = []
-    while ready:
-        _, unit = heapq.heappop(ready)
-        found.append(unit)
+        for value in unit.inputs:
+            if value.producer is not None and value not in returned:
+                readers.setdefault(value, set()).add(unit)
+
+    def is_urgent(unit: Any) -> bool:
+        taken = sum(v.nbytes for node in unit.results for v in node.results if v.stored and v not in returned)
+        freed = sum(v.nbytes for v in unit.inputs if readers.get(v) == {unit})
+        return taken <= freed or taken <= SMALL_BYTES
+
+    heap: list[tuple[bool, int, Any]] = []
+
+    def ready(unit: Any) -> None:
+        heapq.heappush(heap, (not is_urgent(unit), unit.results[-1].index, unit))
+
+    for unit, count in waiting.items():
+        if not count:
+            ready(unit)
+    found: dict[Any, None] = {}
+    while heap:
+        _, _, unit = heapq.heappop(heap)
+        if unit in found:
+            continue
+        found[unit] = None
         for user in users.get(unit, ()):
             waiting[user] -= 1
             if not waiting[user]:
-                heapq.heappush(ready, (user.results[-1].index, user))
-    return found
+                ready(user)
+        for value in unit.inputs:
+            left = readers.get(value, set())
+            left.discard(unit)
+            if len(left) == 1:
+                (last,) = left
+                if not waiting[last]:
+                    ready(last)
+    return list(found)
 
 
 def _spec(value: Any) -> TensorSpec:

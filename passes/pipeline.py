@@ -9,6 +9,7 @@ PIPELINE = (
     "cse",
     "volta-simplify",
     "cse",
+    "volta-remat",
     "volta-fuse",
     "volta-alias",
     "convert-volta-to-linalg",

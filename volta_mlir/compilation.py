@@ -28,10 +28,10 @@ from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
 from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.errors import ArtifactError, CompileError, NaNError, TraceError, warn
+from volta_mlir.errors import ArtifactError, BudgetError, CompileError, NaNError, OptionError, TraceError, warn
 from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
 from volta_mlir.progress import working
-from volta_mlir.reports import MemoryReport
+from volta_mlir.reports import MemoryReport, format_bytes, parse_bytes
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.runtime.device import Device
 from volta_mlir.runtime.device import device as find_device
@@ -42,8 +42,15 @@ from volta_mlir.tensor import Tensor
 if TYPE_CHECKING:
     from volta_mlir.costs import CostReport
     from volta_mlir.passes.fuse import FusionReport
+    from volta_mlir.passes.remat import RematReport
+    from volta_mlir.plan import Plan
 
 log = logging.getLogger("volta.trace")
+
+#: How often the goal of rematerialisation is corrected by what IREE would allocate.
+_FITTING_ROUNDS = 5
+#: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
+_SMALLER = ("--iree-opt-data-tiling=false",)
 
 #: A warning is given when a function has been traced this many times.
 RETRACE_WARNING = 8
@@ -88,8 +95,13 @@ def jit(
         donate: names of arguments whose buffers the results may take over, such as the model and the optimizer's
             state of a training step. A donated tensor can't be used after the call.
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
-        options: ``{"flags": [...]}`` adds iree-compile flags; ``{"fuse": False}`` leaves out the pass volta-fuse;
-            ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed.
+        options:
+            - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
+              values together; bytes as a number or a text with a unit, or ``"min"``, as little as is possible. What
+              does not fit is computed again in the backward pass.
+            - ``{"fuse": False}`` leaves out the pass volta-fuse.
+            - ``{"flags": [...]}`` adds iree-compile flags.
+            - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed.
 
     Returns:
         A :class:`Jitted` with the function's signature; usable as a decorator too, also of methods.
@@ -112,6 +124,20 @@ def jit(
         getattr(function, "__func__", function), static=static, donate=donate, device=device, options=options
     )
     return jitted.__get__(instance)
+
+
+def _parse_budget(budget: Any) -> int | None:
+    """The bytes that an option ``memory_budget`` says, 0 for as few as possible."""
+    if budget is None or (isinstance(budget, int) and not isinstance(budget, bool) and budget > 0):
+        return budget
+    if budget == "min":
+        return 0
+    try:
+        if isinstance(budget, str) and (number := parse_bytes(budget)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise OptionError(f'jit: memory_budget is a number of bytes, a text such as "2GiB", or "min"; got {budget!r}')
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -142,11 +168,13 @@ class Jitted:
         self.signature = inspect.signature(function)
         self.static, self.donate = _names(static), _names(donate)
         self.options = dict(options or {})
-        unknown_options = self.options.keys() - {"flags", "fuse", "explain_retrace"}
+        unknown_options = self.options.keys() - {"flags", "fuse", "explain_retrace", "memory_budget"}
         if unknown_options:
             raise TraceError(
-                f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse and explain_retrace"
+                f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse, memory_budget and"
+                " explain_retrace"
             )
+        self.memory_budget = _parse_budget(self.options.get("memory_budget"))
         parameters = self.signature.parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in (*self.static, *self.donate):
@@ -360,9 +388,11 @@ class Lowered:
         """Whether volta-fuse is one of the passes."""
         return bool(self.jitted.options.get("fuse", True))
 
-    def _at(self, stage: str, *, fuse: bool = True) -> Any:
+    def _at(self, stage: str, *, fuse: bool = True, goal: int | None = None) -> Any:
+        """The module after a stage; volta-remat's budget is the option's, or a ``goal`` that is."""
         from volta_mlir.passes import parse_pipeline, run_pipeline
         from volta_mlir.passes.pipeline import PIPELINE
+        from volta_mlir.passes.remat import Remat
 
         with context(), ir.Location.unknown():
             module = self.module.operation.clone().opview
@@ -370,6 +400,9 @@ class Lowered:
                 return module
             names = PIPELINE[: len(PIPELINE) if stage == "linalg" else _last_index(PIPELINE, stage)]
             passes = [p for p in parse_pipeline(",".join(names)) if (fuse and self.fuse) or p.name != "volta-fuse"]
+            for p in passes:
+                if isinstance(p, Remat):
+                    p.budget = self.jitted.memory_budget if goal is None else goal
             run_pipeline(module, passes, verify_each=False)
             return module
 
@@ -418,6 +451,28 @@ class Lowered:
 
         return fusion_report(self._at("volta-fuse"))
 
+    def remat_report(self) -> RematReport:
+        """What is computed again so that the option ``memory_budget`` is met, by op and line.
+
+        Raises:
+            BudgetError: it can't be met.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> def loss(w, x):
+            ...     for _ in range(8):
+            ...         x = volta.tanh(x @ w)
+            ...     return x.sum()
+            >>> step = volta.jit(volta.grad(loss), options={"memory_budget": "min"})
+            >>> report = step.lower(volta.spec((64, 64)), volta.spec((1024, 64))).remat_report()
+            >>> {row.op for row in report.rows}
+            {'tanh', 'dot_general'}
+        """
+        from volta_mlir.passes.remat import remat_report
+
+        with context():
+            return remat_report(self._at("volta-remat"))
+
     def compile(self, target: str | None = None) -> Compiled:
         """Compiles with IREE, or takes the result from the disk cache, in which case no pass runs.
 
@@ -426,6 +481,7 @@ class Lowered:
 
         Raises:
             CompileError: IREE refused the program; the error names a reproducer.
+            BudgetError: the option ``memory_budget`` can't be met; the error names the least that was found.
         """
         return Compiled(self, target)
 
@@ -476,10 +532,11 @@ class Compiled:
         cache = Cache()
         # The volta text and the trees around it decide everything below, given the versions: a hit skips every pass.
         signature = to_json(self._signature({}, {}), lowered.name)
-        options = self.target.fingerprint(), f"fuse={lowered.fuse}"
+        options = self.target.fingerprint(), f"fuse={lowered.fuse}", f"budget={jitted.memory_budget}"
         key = Cache.key("jit", lowered.as_text(), signature, *options, _code_fingerprint())
         artifact = _read_cached(cache, key)
         self._fuse = artifact is None or not artifact.report.unfused
+        self._goal = jitted.memory_budget if artifact is None else artifact.report.goal
         if artifact is None:
             iree_compiler.warm_up()  # the compiler's process starts while the passes run
             with working(f"compiling {lowered.name} for {self.target.kind}"):
@@ -502,9 +559,64 @@ class Compiled:
 
     @functools.cached_property
     def _linalg(self) -> Any:
-        return self.lowered._at("linalg", fuse=self._fuse)
+        return self.lowered._at("linalg", fuse=self._fuse, goal=self._goal)
 
     def _compile(self, reproducers: Path | None) -> Any:
+        budget = self.lowered.jitted.memory_budget
+        if budget:
+            self._fit(budget)
+        artifact = self._compile_as_planned(reproducers)
+        peak = self._peak(artifact.report.plans[self.lowered.name])
+        if budget and peak > budget:
+            raise self._over_budget(budget, peak)
+        return replace(artifact, report=replace(artifact.report, goal=self._goal))
+
+    def _fit(self, budget: int) -> None:
+        """Sets the goal for volta-remat, which works with a model, such that what IREE allocates is in the budget.
+
+        Raises:
+            BudgetError: it can't be.
+        """
+        least = None
+        for target in (self.target, replace(self.target, options=(*self.target.options, *_SMALLER))):
+            self.target = target
+            goal = budget
+            for _ in range(_FITTING_ROUNDS):
+                peak = self._planned_peak(goal)
+                least = peak if least is None else min(peak, least)
+                if peak <= budget:
+                    return
+                if not self._goal:  # as few as possible
+                    break
+                goal = max(goal - (peak - budget), 0)
+        assert least is not None
+        raise self._over_budget(budget, least)
+
+    def _planned_peak(self, goal: int) -> int:
+        """The most memory of a call if that is the goal of volta-remat, or as little as possible if it can't be met."""
+        from volta_mlir.iree_compiler import plans_of
+
+        for name in ("_linalg", "_wanted_pairs"):
+            self.__dict__.pop(name, None)
+        self._goal = goal
+        try:
+            _ = self._linalg
+        except BudgetError:
+            self._goal = 0
+        name = self.lowered.name
+        return self._peak(plans_of(self._emit({name: self._wanted_pairs}), self.target)[name])
+
+    def _peak(self, plan: Plan) -> int:
+        arguments = sum(spec_of(t).nbytes for t in self.lowered.traced.trace.function.type.inputs)
+        return arguments + plan.results + plan.transients
+
+    def _over_budget(self, budget: int, least: int) -> BudgetError:
+        return BudgetError(
+            f"{self.lowered.name} can't run in {format_bytes(budget)}: the least that was found is {least} bytes"
+            f" ({format_bytes(least)}). A smaller batch needs less; donated arguments are not kept twice"
+        )
+
+    def _compile_as_planned(self, reproducers: Path | None) -> Any:
         from volta_mlir.iree_compiler import compile_module
 
         donations = {self.lowered.name: self._wanted_pairs}

@@ -160,6 +160,7 @@ class Report:
         plans: what a call of each function takes.
         cached: whether the result came from the disk cache.
         unfused: whether the program compiled only without the pass volta-fuse.
+        goal: the budget that volta-remat was given, so that what IREE allocates keeps to the user's.
     """
 
     flags: tuple[str, ...]
@@ -168,6 +169,7 @@ class Report:
     plans: Mapping[str, Plan] = field(default_factory=dict)
     cached: bool = False
     unfused: bool = False
+    goal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Compiled:
             "flags": self.report.flags,
             "fallback": self.report.fallback,
             "unfused": self.report.unfused,
+            "goal": self.report.goal,
             "dropped": [
                 [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
                 for d in self.report.dropped
@@ -204,7 +207,9 @@ class Compiled:
                 for function, argument, result, *names in header["dropped"]
             )
             plans = {function: Plan(**plan) for function, plan in header["plans"].items()}
-            report = Report(tuple(header["flags"]), header["fallback"], dropped, plans, True, header["unfused"])
+            report = Report(
+                tuple(header["flags"]), header["fallback"], dropped, plans, True, header["unfused"], header["goal"]
+            )
             return cls(vmfb, donations, report)
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"not a compiled module: {error}") from error
@@ -254,6 +259,21 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
         raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
     assert isinstance(answer, bytes)
     return answer.decode()
+
+
+def plans_of(text: str, target: Target | str = "cpu") -> Mapping[str, Plan]:
+    """What the functions of a program take, without generating their code.
+
+    Raises:
+        CompileError: the program does not compile.
+    """
+    target = Target.parse(target)
+    try:
+        answer = _worker.ask(Request(text, target.flags(), {}, "plans"))
+    except _Refused as refused:
+        raise CompileError(f"IREE cannot plan this program: {refused.summary}", location=refused.location) from None
+    assert isinstance(answer, Binary)
+    return answer.plans
 
 
 def buffers_of(text: str, flags: tuple[str, ...]) -> dict[str, list[Buffer]]:

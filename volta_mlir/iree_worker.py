@@ -31,13 +31,13 @@ class Request:
         text: MLIR.
         flags: of ``iree-compile``.
         kept: the donations that the text carries: function, argument index, result index.
-        wanted: the compiled module, the text of the schedule, or the buffers in it.
+        wanted: the compiled module, only what its functions take, the text of the schedule, or the buffers in it.
     """
 
     text: str
     flags: tuple[str, ...]
     kept: Mapping[str, Mapping[int, int]]
-    wanted: Literal["module", "schedule", "buffers"] = "module"
+    wanted: Literal["module", "plans", "schedule", "buffers"] = "module"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def handle(request: Request) -> Answer:
                     return hazards
             invocation.run("stream", after="flow")
             plans = read_plans(invocation.module())
+            if request.wanted == "plans":
+                return Binary(b"", plans)
             invocation.run("end", after="stream")
             return Binary(invocation.vmfb(), plans)
     except _NeedsProcess as needed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,21 @@ def format_bytes(count: float) -> str:
     while abs(count) >= 1024 and unit < len(_UNITS) - 1:
         count, unit = count / 1024, unit + 1
     return f"{count:.1f} {_UNITS[unit]}" if unit else f"{count:.0f} B"
+
+
+def parse_bytes(text: str) -> int:
+    """The number of bytes that a text with a unit says; units of 1000 or, with an i, of 1024.
+
+    Raises:
+        ValueError: it is no number with a unit.
+
+    >>> parse_bytes("1.5 KiB"), parse_bytes("2GB"), parse_bytes("12 B")
+    (1536, 2000000000, 12)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B", text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{text!r} is no number of bytes, such as 2GiB or 500 MB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
 
 
 @dataclass(frozen=True)

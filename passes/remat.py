@@ -1,0 +1,309 @@
+"""volta-remat: values of the forward pass that are computed again in the backward pass, so that a byte budget is met.
+
+The program is seen as volta-fuse will divide it: its dispatches are the tasks, and the values that it stores are what
+takes memory (:class:`_Program`). :mod:`volta_mlir.recompute` decides which of them are dropped. Then the ops of a
+dropped value are copied to just before the first task that needs it again (:class:`_Rewrite`).
+
+A copy must not be merged with its original, nor run before it is needed. So where a copy is made of kept values only,
+one of its operands, the smallest, goes through ``volta.after``, which waits for what the task reads besides.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from volta_mlir.costs import MACHINES
+from volta_mlir.dialects.attention import AttentionGradOp, AttentionOp, MaskedAttentionGradOp, MaskedAttentionOp
+from volta_mlir.dialects.base import Cost, Op
+from volta_mlir.dialects.contraction import DotGeneralOp
+from volta_mlir.dialects.control import AfterOp
+from volta_mlir.dialects.convolution import Convolutional
+from volta_mlir.dialects.movement import ReshapeOp
+from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.errors import BudgetError
+from volta_mlir.mlir import ir, spec_of
+from volta_mlir.passes.alias import result_pairs
+from volta_mlir.passes.derived import functions, is_private
+from volta_mlir.passes.fuse import Dispatch, Fuse, FusionPlan, Node, Value
+from volta_mlir.passes.fused import is_fused
+from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
+from volta_mlir.recompute import Choice, Graph, Task, plan, simulate
+from volta_mlir.reports import format_bytes
+
+#: The attribute of an op that computes a value again.
+RECOMPUTED = "volta.recomputed"
+#: Ops that take long for their bytes.
+_PRODUCTS = (DotGeneralOp, Convolutional, AttentionOp, AttentionGradOp, MaskedAttentionOp, MaskedAttentionGradOp)
+#: How often what is left over the budget is planned anew, around the new peak.
+_ROUNDS = 3
+
+
+@dataclass
+class Remat(Pass, name="volta-remat"):
+    """Compute values again in the backward pass, so that a call needs no more bytes than a budget."""
+
+    budget: int | None = option(None, "the most bytes of arguments, results and transients; 0: as few as possible")
+
+    def run(self, module: Any) -> None:
+        if self.budget is None:
+            return
+        UpstreamPass("cse").run(module)  # what is equal is one value, whose copies are told apart from it
+        for function in functions(module):
+            if not (is_private(function) or function.is_external or is_fused(function)):
+                self._run(function, self.budget)
+
+    def _run(self, function: Any, budget: int) -> None:
+        program = _Program(function)
+        for _ in range(_ROUNDS):
+            room = budget - program.fixed
+            if simulate(program.graph).peak <= room:
+                return
+            found = plan(program.graph, max(room, 0))
+            if not found.choice.dropped:
+                break
+            _Rewrite(program, found.choice).carry_out()
+            program = _Program(function)
+        least = simulate(program.graph).peak + program.fixed
+        if budget and least > budget:
+            raise BudgetError(
+                f"@{function.sym_name.value} needs {format_bytes(least)} at least ({least} bytes), more than the budget"
+                f" of {format_bytes(budget)}: {format_bytes(program.fixed)} are arguments and results",
+                location=source_location(function.location),
+            )
+
+
+class _Program:
+    """A function as the planner sees it.
+
+    Attributes:
+        fixed: the bytes of arguments, and of results that take no donated argument's memory.
+        tasks: the dispatches that are the graph's tasks.
+        numbers: the number in the graph of each value that takes memory.
+        graph: the graph.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.plan = FusionPlan(function, Fuse())
+        self.end = self.plan.nodes[-1]
+        dispatches = self.plan.dispatches()
+        self._put_in_order(dispatches)
+        self._memory: dict[Value, Value] = {}  # what is a view of another value
+        self.tasks: list[Dispatch] = []
+        for dispatch in dispatches:
+            (first, *_) = dispatch.results
+            if isinstance(first.op, ReshapeOp):
+                self._memory[first.result] = self.memory_of(first.operands[0])
+            elif not first.fusable or first.result.stored:
+                self.tasks.append(dispatch)
+        returned = {self.memory_of(v) for v in self.end.operands}
+        donated = result_pairs(function)
+        results = [v.nbytes for i, v in enumerate(self.end.operands) if i not in donated.values()]
+        self.fixed = sum(v.nbytes for v in self.plan.arguments) + sum(results)
+        made = [v for task in self.tasks for v in self.made_by(task)]
+        self.numbers = {value: number for number, value in enumerate([*self.plan.arguments, *made])}
+        sizes = [0 if v.producer is None or v in returned else v.nbytes for v in self.numbers]
+        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes))
+
+    def _put_in_order(self, dispatches: list[Dispatch]) -> None:
+        """Puts the ops in the order of the dispatches, each op that is computed inside one before the first of them."""
+        placed: set[Node] = set()
+        end = self.end.op.operation
+
+        def place(node: Node) -> None:
+            pending = [(node, False)]
+            while pending:
+                one, is_ready = pending.pop()
+                if one in placed:
+                    continue
+                if is_ready:
+                    placed.add(one)
+                    one.op.operation.move_before(end)
+                else:
+                    pending.append((one, True))
+                    pending += [(v.producer, False) for v in one.operands if v.producer is not None]
+
+        stored = [d for d in dispatches if not d.results[0].fusable or d.results[0].result.stored]
+        for node in [*(node for dispatch in stored for node in dispatch.results), *self.plan.nodes[:-1]]:
+            place(node)
+
+    def memory_of(self, value: Value) -> Value:
+        """The value whose memory a value is in."""
+        return self._memory.get(value, value)
+
+    def made_by(self, task: Dispatch) -> list[Value]:
+        """The values that others read of what a task computes; what passes between its parts only is not stored."""
+        inside = {node for group in task.groups for node in group.ops}
+        values = [v for node in task.results for v in node.results]
+        return [v for v in values if not v.stored or set(v.users) - inside]
+
+    def _task(self, dispatch: Dispatch) -> Task:
+        results = dispatch.results
+        inputs = list(dict.fromkeys(map(self.memory_of, dispatch.inputs)))
+        outputs = self.made_by(dispatch)
+        ops = [node.op for group in dispatch.groups for node in group.ops]
+        is_product = any(isinstance(op, _PRODUCTS) for op in ops)
+        moved = sum(v.nbytes for v in (*inputs, *outputs))
+        flops = sum(_cost(node).flops for group in dispatch.groups for node in group.ops)
+        dtype = outputs[0].spec.dtype.name if outputs else "float32"
+        return Task(
+            inputs=tuple(self.numbers[v] for v in inputs if v in self.numbers),
+            outputs=tuple(self.numbers[v] for v in outputs),
+            seconds=MACHINES["cpu-core"].seconds(flops, moved, dtype),
+            # IREE packs what a product reads, and what it writes, into tiles.
+            workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
+            recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
+            is_product=is_product,
+            label=f"{_line(results[-1].op)} {results[-1].op.operation.name} {outputs[0].spec if outputs else ''}",
+        )
+
+
+def _cost(node: Node) -> Cost:
+    op = node.op
+    if not isinstance(op, Op):
+        return Cost(0, 0)
+    return type(op).cost([v.spec for v in node.operands], [v.spec for v in node.results], **op.attribute_values())
+
+
+def _can_be_token(value: Value) -> bool:
+    return is_float(value.spec.dtype) and value.spec.size > 0
+
+
+def _line(op: Any) -> str:
+    """The user's line, without the numbers of loops around it."""
+    return re.sub(r"\s+", " ", source_location(op.location) or "")
+
+
+class _Rewrite:
+    """Carries out a choice: copies ops, and has the tasks behind the boundary use the copies."""
+
+    def __init__(self, program: _Program, choice: Choice) -> None:
+        self.program = program
+        values = list(program.numbers)
+        self.dropped = {values[number] for number in choice.dropped}
+        self.late = program.tasks[choice.boundary + 1 :]
+        self.late_nodes = {node for task in self.late for node in task.results}
+        self.made_late = {v for task in self.late for v in program.made_by(task)}
+        self.copies: dict[Value, Any] = {}
+        early = (v for task in program.tasks[choice.boundary :: -1] for node in task.results for v in node.results)
+        self.token: Any = next((v.handle for v in early if _can_be_token(v)), None)
+
+    def carry_out(self) -> None:
+        for task in self.late:
+            self.token = self._token(task) or self.token
+            for node in task.results:
+                operands = [self._late(v, node.op.operation) for v in node.operands]
+                for i, operand in enumerate(operands):
+                    node.op.operation.operands[i] = operand
+        for node in reversed(self.program.plan.nodes):
+            operation = node.op.operation
+            if isinstance(node.op, Op) and node.op.pure and not any(list(r.uses) for r in operation.results):
+                operation.erase()
+
+    def _token(self, task: Dispatch) -> Any:
+        """What the task reads that is computed last, of what is computed behind the boundary."""
+        read = map(self.program.memory_of, task.inputs)
+        usable = [v for v in read if v in self.made_late and _can_be_token(v)]
+        return max(usable, key=lambda v: self.program.numbers[v]).handle if usable else None
+
+    def _late(self, value: Value, before: Any) -> Any:
+        """The value as a task behind the boundary uses it; what has to be computed again goes before an operation."""
+        pending = [(value, False)]
+        while pending:
+            one, is_ready = pending.pop()
+            node = one.producer
+            if one in self.copies:
+                continue
+            if node is None or node in self.late_nodes or (one in self.program.numbers and one not in self.dropped):
+                self.copies[one] = one.handle
+            elif is_ready:
+                self._copy(node, before)
+            else:
+                pending.append((one, True))
+                pending += [(v, False) for v in node.operands]
+        return self.copies[value]
+
+    def _copy(self, node: Node, before: Any) -> None:
+        operands = [self.copies[v] for v in node.operands]
+        is_changed = any(new != v.handle for new, v in zip(operands, node.operands, strict=True))
+        # What passes between the parts of one task would be stored if a later task read it.
+        inside = not isinstance(node.op, ReshapeOp) and any(
+            v.stored and v not in self.program.numbers for v in node.results
+        )
+        must_differ = inside or any(v in self.dropped for v in node.results)
+        if not operands or not (is_changed or must_differ):
+            self.copies.update((v, v.handle) for v in node.results)
+            return
+        with node.op.location, ir.InsertionPoint(before):
+            copy = node.op.operation.clone()
+            copy.attributes[RECOMPUTED] = ir.UnitAttr.get()
+            if not is_changed:
+                which = min(range(len(operands)), key=lambda i: node.operands[i].nbytes)
+                assert self.token is not None, "what is dropped is needed after something else"
+                operands[which] = ir.Operation.create(
+                    AfterOp.OPERATION_NAME, results=[operands[which].type], operands=[operands[which], self.token]
+                ).result
+                operands[which].owner.move_before(copy)
+        for i, operand in enumerate(operands):
+            copy.operands[i] = operand
+        self.copies.update(zip(node.results, copy.results, strict=True))
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What is computed again of one line.
+
+    Attributes:
+        op: the op's mnemonic.
+        spec: the shape and dtype of its result.
+        location: the user's line, ``file:line``; "" where there is none.
+        count: how often.
+        flops: operations of all of them together.
+    """
+
+    op: str
+    spec: TensorSpec
+    location: str
+    count: int
+    flops: int
+
+    def __str__(self) -> str:
+        return f"{self.count:4} x {self.op} {self.spec}  {self.location or '-'}"
+
+
+@dataclass(frozen=True)
+class RematReport:
+    """What volta-remat has a program compute again; made by ``lowered.remat_report()``.
+
+    Attributes:
+        rows: by op and line, those with the most operations first.
+    """
+
+    rows: tuple[Recomputed, ...]
+
+    @property
+    def flops(self) -> int:
+        """The operations that are added."""
+        return sum(row.flops for row in self.rows)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.rows)) or "nothing is computed again"
+
+
+def remat_report(module: Any) -> RematReport:
+    """What the public functions of a module compute again, after volta-remat."""
+    found: dict[tuple[str, TensorSpec, str], list[int]] = defaultdict(list)
+    for function in functions(module):
+        for op in () if function.is_external else function.entry_block.operations:
+            if RECOMPUTED in op.operation.attributes and isinstance(op, Op):
+                operands, results = (
+                    [spec_of(v.type) for v in vs] for vs in (op.operation.operands, op.operation.results)
+                )
+                flops = op.cost(operands, results, **op.attribute_values()).flops
+                found[op.mnemonic, results[0], source_location(op.location) or ""].append(flops)
+    rows = [Recomputed(*key, len(flops), sum(flops)) for key, flops in found.items()]
+    return RematReport(tuple(sorted(rows, key=lambda row: (-row.flops, row.location, row.op))))

@@ -1,0 +1,317 @@
+"""Which values of a program to compute again instead of keeping them: a model of its memory, and a planner.
+
+A :class:`Graph` is a program as the planner sees it: tasks in the order in which they run, each with what it reads,
+what it writes, and how long it takes. A :class:`Choice` says which values are dropped at a *boundary*, a place in that
+order, and computed again just before the first task behind it that reads them. :func:`simulate` tells the peak of a
+choice and the time that it adds; :func:`plan` searches for one that meets a budget and adds little.
+
+The search begins with several choices of known merit and improves the best of them:
+
+- nothing is dropped;
+- the cut of least bytes between what is computed before and what is used behind the boundary (as in functorch's
+  partitioner: Horace He, "min-cut rematerialization"), where products are not computed again;
+- segments, as in Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016): kept is what crosses their ends.
+
+Tasks with the same label, such as those of one line of a layer, are decided alike.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+#: Segment sizes that are tried: this many between the largest value and all of them.
+_SEGMENT_SIZES = 16
+#: Shares of the segments, from the first on, in which values are dropped.
+_SHARES = (1.0, 0.75, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that runs as a whole.
+
+    Attributes:
+        inputs: the values that it reads.
+        outputs: the values that it writes.
+        seconds: how long it takes.
+        workspace: bytes that it needs while it runs.
+        recomputable: whether it may run again.
+        is_product: whether it is a contraction or convolution, which run again only if a budget is not met otherwise.
+        label: tasks of the same label are decided alike.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    seconds: float = 1.0
+    workspace: int = 0
+    recomputable: bool = True
+    is_product: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Tasks in order, and the bytes of each value, 0 where it takes no memory: arguments and results."""
+
+    tasks: tuple[Task, ...]
+    sizes: tuple[int, ...]
+
+    @cached_property
+    def producers(self) -> dict[int, int]:
+        """The task that writes a value; none for arguments."""
+        return {value: index for index, task in enumerate(self.tasks) for value in task.outputs}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values that are dropped once the task ``boundary`` has run, and computed again for the tasks behind it."""
+
+    boundary: int
+    dropped: frozenset[int]
+
+
+NOTHING = Choice(0, frozenset())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a choice costs.
+
+    Attributes:
+        peak: the most bytes at any time.
+        peak_task: the task that runs then.
+        seconds: the time that recomputation takes.
+        recomputed: how many tasks run again.
+    """
+
+    peak: int
+    peak_task: int
+    seconds: float
+    recomputed: int
+
+
+def steps(graph: Graph, choice: Choice) -> Iterator[tuple[int, bool]]:
+    """The tasks in the order in which they run, and whether each runs again."""
+    copied: set[int] = set()
+    for index, task in enumerate(graph.tasks):
+        if index > choice.boundary:
+            for again in _missing(graph, choice.dropped, task.inputs, copied):
+                yield again, True
+        yield index, False
+
+
+def _missing(graph: Graph, dropped: frozenset[int], wanted: Iterable[int], copied: set[int]) -> list[int]:
+    """The tasks that compute dropped values again, each after those that it needs; adds to ``copied``."""
+    found: list[int] = []
+    pending = [(value, False) for value in wanted]
+    while pending:
+        value, is_ready = pending.pop()
+        if value not in dropped or value in copied:
+            continue
+        index = graph.producers[value]
+        if is_ready:
+            copied.update(v for v in graph.tasks[index].outputs if v in dropped)
+            found.append(index)
+        else:
+            pending.append((value, True))
+            pending += [(v, False) for v in graph.tasks[index].inputs]
+    return found
+
+
+def simulate(graph: Graph, choice: Choice = NOTHING) -> Outcome:
+    """The peak and the added time of a choice. Values live from the task that writes to the last that reads them."""
+    order = list(steps(graph, choice))
+    last: dict[tuple[int, bool], int] = {}
+    for step, (index, again) in enumerate(order):
+        late = again or index > choice.boundary
+        for value in graph.tasks[index].inputs:
+            last[value, late and value in choice.dropped] = step
+    frees: dict[int, int] = defaultdict(int)
+    live = peak = peak_task = 0
+    for step, (index, again) in enumerate(order):
+        task = graph.tasks[index]
+        for value in task.outputs:
+            size = graph.sizes[value]
+            if size and (not again or value in choice.dropped):
+                live += size
+                frees[last.get((value, again), step)] += size
+        if live + task.workspace > peak:
+            peak, peak_task = live + task.workspace, index
+        live -= frees.pop(step, 0)
+    repeated = [graph.tasks[index].seconds for index, again in order if again]
+    return Outcome(peak, peak_task, sum(repeated), len(repeated))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best choice, and its outcome, which may exceed the budget."""
+
+    choice: Choice
+    outcome: Outcome
+
+
+def plan(graph: Graph, budget: int) -> Found:
+    """The choice that adds the least time among those that were found to meet a budget, else that of the least peak.
+
+    Args:
+        graph: the program.
+        budget: the most bytes at any time, workspaces included; 0 looks for the least peak.
+    """
+    base = simulate(graph)
+    best = Found(NOTHING, base)
+    for with_products in (False, True):
+        for boundary in _boundaries(graph, base):
+            search = _Search(graph, boundary, budget, with_products)
+            best = min(best, search.run(), key=lambda found: _rank(found.outcome, budget))
+        if best.outcome.peak <= budget:
+            break
+    return best
+
+
+def _rank(outcome: Outcome, budget: int) -> tuple[bool, float, float]:
+    """Orders outcomes: those that meet the budget by time, the others by their peak."""
+    if outcome.peak <= budget:
+        return False, outcome.seconds, outcome.peak
+    return True, outcome.peak, outcome.seconds
+
+
+def _boundaries(graph: Graph, base: Outcome) -> list[int]:
+    """Where values may be dropped: at the peak, and where live values first come near it."""
+    last = {value: index for index, task in enumerate(graph.tasks) for value in task.inputs}
+    change = [0] * (len(graph.tasks) + 1)
+    for index, task in enumerate(graph.tasks):
+        for value in task.outputs:
+            change[index] += graph.sizes[value]
+            change[last.get(value, index) + 1] -= graph.sizes[value]
+    live, total = [], 0
+    for amount in change[:-1]:
+        total += amount
+        live.append(total)
+    most = max(live, default=0)
+    first = next((i for i, amount in enumerate(live) if amount > 0.9 * most), 0)
+    return list(dict.fromkeys((base.peak_task, live.index(most) if live else 0, first)))
+
+
+class _Search:
+    """The search for the values to drop at one boundary."""
+
+    def __init__(self, graph: Graph, boundary: int, budget: int, with_products: bool) -> None:
+        self.graph, self.boundary, self.budget = graph, boundary, budget
+        self.may_run = [
+            index <= boundary and task.recomputable and (with_products or not task.is_product)
+            for index, task in enumerate(graph.tasks)
+        ]
+        self.candidates = frozenset(v for v, index in graph.producers.items() if self.may_run[index] and graph.sizes[v])
+        late = graph.tasks[boundary + 1 :]
+        self.used_late = {value for task in late for value in task.inputs}
+        self.outcomes: dict[frozenset[int], Outcome] = {}
+
+    def outcome(self, dropped: frozenset[int]) -> Outcome:
+        found = self.outcomes.get(dropped)
+        if found is None:
+            found = self.outcomes[dropped] = simulate(self.graph, Choice(self.boundary, dropped))
+        return found
+
+    def rank(self, dropped: frozenset[int]) -> tuple[bool, float, float]:
+        return _rank(self.outcome(dropped), self.budget)
+
+    def run(self) -> Found:
+        seeds = sorted(dict.fromkeys(self._seeds()), key=self.rank)
+        best = min((self._improve(seed) for seed in seeds[:3]), key=self.rank)
+        return Found(Choice(self.boundary, best), self.outcome(best))
+
+    # -- choices to begin with ---------------------------------------------------------------------------------
+
+    def _seeds(self) -> Iterator[frozenset[int]]:
+        yield frozenset()
+        yield self._cut()
+        sizes = [self.graph.sizes[v] for v in self.candidates]
+        if not sizes:
+            return
+        least, most = max(sizes), max(sum(sizes), max(sizes) + 1)
+        for i in range(_SEGMENT_SIZES):
+            segments = list(self._segments(least * (most / least) ** (i / _SEGMENT_SIZES)))
+            for share in _SHARES:
+                yield frozenset().union(*segments[: round(share * len(segments))])
+
+    def _cut(self) -> frozenset[int]:
+        """What is behind the cut of least bytes between what is there at the boundary and what is used later."""
+        import networkx
+
+        flow = networkx.DiGraph()
+        source, sink = "source", "sink"
+        flow.add_nodes_from((source, sink))
+        for index, task in enumerate(self.graph.tasks[: self.boundary + 1]):
+            for value in task.outputs:
+                flow.add_edge((value, "in"), (value, "out"), capacity=self.graph.sizes[value])
+                if not self.may_run[index]:
+                    flow.add_edge(source, (value, "in"))
+                for used in task.inputs:
+                    if used in self.graph.producers:
+                        flow.add_edge((used, "out"), (value, "in"))
+                if value in self.used_late:
+                    flow.add_edge((value, "out"), sink)
+        _, (_, behind) = networkx.minimum_cut(flow, source, sink)
+        return frozenset(v for v in self.candidates if (v, "in") in behind)
+
+    def _segments(self, limit: float) -> Iterator[frozenset[int]]:
+        """For each segment but the last what is dropped in it. Their values take about ``limit`` bytes."""
+        tasks, sizes = self.graph.tasks, self.graph.sizes
+        start = 0
+        while start <= self.boundary:
+            held, end, ends = 0, start, []
+            while end <= self.boundary and held <= limit:
+                held += sum(sizes[v] for v in tasks[end].outputs if v in self.candidates)
+                end += 1
+                ends.append(end)
+            if end > self.boundary:
+                return
+            # Where few bytes cross, in the second half of what fits.
+            cut = min(ends[len(ends) // 2 :], key=lambda end: (self._crossing_bytes[end], -end))
+            made = {v for task in tasks[start:cut] for v in task.outputs}
+            yield frozenset((made & self.candidates) - self._crossing(cut))
+            start = cut
+
+    def _crossing(self, place: int) -> set[int]:
+        """The values that the tasks from ``place`` up to the boundary read of what was computed before."""
+        read = {v for task in self.graph.tasks[place : self.boundary + 1] for v in task.inputs}
+        return {v for v in read if self.graph.producers.get(v, place) < place}
+
+    @cached_property
+    def _crossing_bytes(self) -> list[int]:
+        last = {v: i for i, task in enumerate(self.graph.tasks[: self.boundary + 1]) for v in task.inputs}
+        change = [0] * (self.boundary + 3)
+        for value, producer in self.graph.producers.items():
+            if last.get(value, -1) > producer:
+                change[producer + 1] += self.graph.sizes[value]
+                change[last[value] + 1] -= self.graph.sizes[value]
+        total, found = 0, []
+        for amount in change:
+            total += amount
+            found.append(total)
+        return found
+
+    # -- improvement -------------------------------------------------------------------------------------------
+
+    def _improve(self, dropped: frozenset[int]) -> frozenset[int]:
+        """Keeps or drops all values of a label where that is better."""
+        groups: dict[str, set[int]] = defaultdict(set)
+        for value in self.candidates:
+            groups[self.graph.tasks[self.graph.producers[value]].label].add(value)
+
+        def worth(group: set[int]) -> float:
+            """The time saved by keeping the values, for each byte."""
+            seconds = sum(self.graph.tasks[self.graph.producers[v]].seconds for v in group)
+            return seconds / sum(self.graph.sizes[v] for v in group)
+
+        order = sorted(groups.values(), key=worth, reverse=True)
+        while True:
+            before = dropped
+            for group in order:
+                for changed in (dropped - group, dropped | group):
+                    if self.rank(changed) < self.rank(dropped):
+                        dropped = changed
+            if dropped == before:
+                return dropped
