@@ -581,14 +581,15 @@ class Compiled:
         for target in (self.target, replace(self.target, options=(*self.target.options, *_SMALLER))):
             self.target = target
             goal = budget
-            for _ in range(_FITTING_ROUNDS):
+            for number in range(_FITTING_ROUNDS):
                 peak = self._planned_peak(goal)
                 least = peak if least is None else min(peak, least)
                 if peak <= budget:
                     return
                 if not self._goal:  # as few as possible
                     break
-                goal = max(goal - (peak - budget), 0)
+                is_last = number == _FITTING_ROUNDS - 2
+                goal = 0 if is_last else max(goal - max(peak - budget, goal // 50), 0)
         assert least is not None
         raise self._over_budget(budget, least)
 

@@ -24,6 +24,8 @@ from functools import cached_property
 
 #: Segment sizes that are tried: this many between the largest value and all of them.
 _SEGMENT_SIZES = 16
+#: Differences of less than the peak over this do not count where a budget is out of reach.
+_PEAK_STEPS = 64
 #: Shares of the segments, from the first on, in which values are dropped.
 _SHARES = (1.0, 0.75, 0.5, 0.25)
 
@@ -161,20 +163,30 @@ def plan(graph: Graph, budget: int) -> Found:
     """
     base = simulate(graph)
     best = Found(NOTHING, base)
+    goal = _Goal(budget, max(base.peak // _PEAK_STEPS, 1))
     for with_products in (False, True):
         for boundary in _boundaries(graph, base):
-            search = _Search(graph, boundary, budget, with_products)
-            best = min(best, search.run(), key=lambda found: _rank(found.outcome, budget))
+            search = _Search(graph, boundary, goal, with_products)
+            best = min(best, search.run(), key=lambda found: goal.rank(found.outcome))
         if best.outcome.peak <= budget:
             break
     return best
 
 
-def _rank(outcome: Outcome, budget: int) -> tuple[bool, float, float]:
-    """Orders outcomes: those that meet the budget by time, the others by their peak."""
-    if outcome.peak <= budget:
-        return False, outcome.seconds, outcome.peak
-    return True, outcome.peak, outcome.seconds
+@dataclass(frozen=True)
+class _Goal:
+    """What is searched for: the least time within a budget, else the least peak.
+
+    Peaks within ``step`` bytes count as equal: a little memory is not worth any amount of time.
+    """
+
+    budget: int
+    step: int
+
+    def rank(self, outcome: Outcome) -> tuple[int, float, int]:
+        """Orders outcomes, the best first."""
+        over = outcome.peak > self.budget
+        return -(-outcome.peak // self.step) if over else 0, outcome.seconds, outcome.peak
 
 
 def _boundaries(graph: Graph, base: Outcome) -> list[int]:
@@ -197,8 +209,8 @@ def _boundaries(graph: Graph, base: Outcome) -> list[int]:
 class _Search:
     """The search for the values to drop at one boundary."""
 
-    def __init__(self, graph: Graph, boundary: int, budget: int, with_products: bool) -> None:
-        self.graph, self.boundary, self.budget = graph, boundary, budget
+    def __init__(self, graph: Graph, boundary: int, goal: _Goal, with_products: bool) -> None:
+        self.graph, self.boundary, self.goal = graph, boundary, goal
         self.may_run = [
             index <= boundary and task.recomputable and (with_products or not task.is_product)
             for index, task in enumerate(graph.tasks)
@@ -214,8 +226,8 @@ class _Search:
             found = self.outcomes[dropped] = simulate(self.graph, Choice(self.boundary, dropped))
         return found
 
-    def rank(self, dropped: frozenset[int]) -> tuple[bool, float, float]:
-        return _rank(self.outcome(dropped), self.budget)
+    def rank(self, dropped: frozenset[int]) -> tuple[int, float, int]:
+        return self.goal.rank(self.outcome(dropped))
 
     def run(self) -> Found:
         seeds = sorted(dict.fromkeys(self._seeds()), key=self.rank)
