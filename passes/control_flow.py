@@ -641,7 +641,7 @@ class Checkpoint(Control, kind="volta.checkpoint"):
             # when the gradient arrives, or it would be scheduled with the forward pass and kept as well.
             operands, cotangents = args[: len(self.arguments)], args[len(self.arguments) :]
             token = next((g for g in cotangents if g.size), None)
-            behind = OptimizationBarrierOp.apply if token is None else lambda x: AfterOp.apply(x, token)
+            behind = OptimizationBarrierOp.apply if token is None else lambda x: AfterOp.of(x, token)
             return self._call(again, [*map(behind, operands), *cotangents])
 
         arguments = [spec_of(t) for t in function_named(self.module, again).type.inputs]

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.elementwise import Elementwise, PowOp
 from volta_mlir.dialects.movement import TransposeOp, is_product
 from volta_mlir.dialects.reduction import Reduce
@@ -524,7 +525,7 @@ def _used_by(op: Any) -> Iterator[Any]:
 
 def _moves(node: Node) -> bool:
     """Whether an op only moves elements or makes them from nothing, which no kernel is needed for."""
-    return not isinstance(node.op, Elementwise) and not node.is_reduction
+    return not isinstance(node.op, Elementwise | AfterOp) and not node.is_reduction
 
 
 # -- the report ----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
 from volta_mlir.dialects.elementwise import Elementwise, StopGradientOp
 from volta_mlir.dialects.lowering import Lowering
@@ -58,7 +59,7 @@ def is_pointwise(op: Any) -> bool:
         return [s for s in before if s != 1] == [s for s in after if s != 1]
     if isinstance(op, ConstantOp):
         return bool(ir.DenseElementsAttr(op.operation.attributes["value"]).is_splat)
-    return isinstance(op, BroadcastInDimOp | TransposeOp | FullOp | IotaOp)
+    return isinstance(op, AfterOp | BroadcastInDimOp | TransposeOp | FullOp | IotaOp)
 
 
 def operand_places(op: Any, place: Place) -> list[Place]:
@@ -66,6 +67,8 @@ def operand_places(op: Any, place: Place) -> list[Place]:
     operands = [spec_of(v.type) for v in op.operation.operands]
     if isinstance(op, Elementwise):
         return [place] * len(operands)
+    if isinstance(op, AfterOp):
+        return [place, ()]
     if isinstance(op, BroadcastInDimOp):
         shape = operands[0].shape
         return [tuple(None if shape[a] == 1 else place[dim] for a, dim in enumerate(op.dims))]
@@ -273,6 +276,8 @@ def _scalar(b: Lowering, op: Any, place: Place, found: dict[Any, Any], loop_numb
     scalars = [found[v, where] for v, where in zip(operands, operand_places(op, place), strict=True)]
     if isinstance(op, Elementwise):
         return op.lower_scalar(b, spec_of(operands[0].type).dtype, scalars, op.attribute_values())
+    if isinstance(op, AfterOp):
+        return op.scalar(b, *(spec_of(v.type) for v in operands), *scalars)
     if isinstance(op, FullOp):
         return b.scalar(op.value, op.value.dtype)
     if isinstance(op, ConstantOp):

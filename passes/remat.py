@@ -13,6 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir import trace
 from volta_mlir.costs import MACHINES
 from volta_mlir.dialects.attention import AttentionGradOp, AttentionOp, MaskedAttentionGradOp, MaskedAttentionOp
 from volta_mlir.dialects.base import Cost, Op
@@ -20,7 +21,7 @@ from volta_mlir.dialects.contraction import DotGeneralOp
 from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.convolution import Convolutional
 from volta_mlir.dialects.movement import ReshapeOp
-from volta_mlir.dtypes import TensorSpec, is_float
+from volta_mlir.dtypes import TensorSpec, bool_
 from volta_mlir.errors import BudgetError
 from volta_mlir.mlir import ir, spec_of
 from volta_mlir.passes.alias import result_pairs
@@ -57,16 +58,16 @@ class Remat(Pass, name="volta-remat"):
 
     def _run(self, function: Any, budget: int) -> None:
         program = _Program(function)
-        room = max(budget - program.fixed, 0)
-        aim, least = room, simulate(program.graph).peak
-        if room and least <= room:
+        room = budget - program.fixed
+        aim, least = max(room, 0), simulate(program.graph).peak
+        if budget and least <= room:
             return
         for number in range(_ATTEMPTS):
             # Copies change what is fused, and so the peak, a little: what comes out may miss what was aimed at.
             attempt = function.operation.clone(ip=ir.InsertionPoint(function)).opview
             peak = _recompute(attempt, aim)
             least = min(peak, least)
-            if peak <= room or not room:
+            if peak <= room or not budget:
                 function.erase()
                 return
             attempt.erase()
@@ -189,7 +190,13 @@ def _cost(node: Node) -> Cost:
 
 
 def _can_be_token(value: Value) -> bool:
-    return is_float(value.spec.dtype) and value.spec.size > 0
+    return value.spec.dtype != bool_ and value.spec.size > 0
+
+
+def _bytes_read(user: Node, value: Value) -> int:
+    """What is read of a value where ``volta.after`` gives it to an op: nothing of a constant in the op's loops."""
+    is_constant = value.producer is not None and not value.producer.operands
+    return 0 if user.fusable and is_constant else value.nbytes
 
 
 def _line(op: Any) -> str:
@@ -205,6 +212,9 @@ class _Rewrite:
         values = list(program.numbers)
         self.dropped = {values[number] for number in choice.dropped}
         self.late = program.tasks[choice.boundary + 1 :]
+        # Fusion would store what a dropped value's cone shares with the forward pass, if copies used it as well.
+        producers = [v.producer for v in self.dropped if v.producer is not None]
+        self.cones = {node for producer in producers for node in program.plan.cone([producer])[0]}
         self.late_nodes = {node for task in self.late for node in task.results}
         self.made_late = {v for task in self.late for v in program.made_by(task)}
         self.copies: dict[Value, Any] = {}
@@ -212,6 +222,8 @@ class _Rewrite:
         self.token: Any = next((v.handle for v in early if _can_be_token(v)), None)
 
     def carry_out(self) -> None:
+        if self.token is None:  # nothing in this program can be waited for
+            return
         for task in self.late:
             self.token = self._token(task) or self.token
             for node in task.results:
@@ -222,6 +234,12 @@ class _Rewrite:
             operation = node.op.operation
             if isinstance(node.op, Op) and node.op.pure and not any(list(r.uses) for r in operation.results):
                 operation.erase()
+
+    def _after(self, value: Any, before: Any) -> Any:
+        """The value behind the token, for an operation."""
+        emitter: Any
+        with trace.emitting(ir.InsertionPoint(before), before.location) as emitter:
+            return AfterOp.of(emitter.wrap(value), emitter.wrap(self.token))._value
 
     def _token(self, task: Dispatch) -> Any:
         """What the task reads that is computed last, of what is computed behind the boundary."""
@@ -253,7 +271,7 @@ class _Rewrite:
         inside = not isinstance(node.op, ReshapeOp) and any(
             v.stored and v not in self.program.numbers for v in node.results
         )
-        must_differ = inside or any(v in self.dropped for v in node.results)
+        must_differ = inside or node in self.cones or any(v in self.dropped for v in node.results)
         if not operands or not (is_changed or must_differ):
             self.copies.update((v, v.handle) for v in node.results)
             return
@@ -261,12 +279,8 @@ class _Rewrite:
             copy = node.op.operation.clone()
             copy.attributes[RECOMPUTED] = ir.UnitAttr.get()
             if not is_changed:
-                which = min(range(len(operands)), key=lambda i: node.operands[i].nbytes)
-                assert self.token is not None, "what is dropped is needed after something else"
-                operands[which] = ir.Operation.create(
-                    AfterOp.OPERATION_NAME, results=[operands[which].type], operands=[operands[which], self.token]
-                ).result
-                operands[which].owner.move_before(copy)
+                which = min(range(len(operands)), key=lambda i: _bytes_read(node, node.operands[i]))
+                operands[which] = self._after(operands[which], copy)
         for i, operand in enumerate(operands):
             copy.operands[i] = operand
         self.copies.update(zip(node.results, copy.results, strict=True))

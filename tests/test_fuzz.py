@@ -372,7 +372,15 @@ def test_passes(examples: int) -> None:
     def check(program: Program) -> None:
         arguments = program.draw_arguments()
         module = program.module()
-        for name in ("cse", "volta-simplify", "canonicalize", "volta-simplify", "cse", "volta-fuse{min-rows=1}"):
+        for name in (
+            "cse",
+            "volta-simplify",
+            "canonicalize",
+            "volta-simplify",
+            "cse",
+            "volta-remat{budget=0}",
+            "volta-fuse{min-rows=1}",
+        ):
             run_passes(module, name)
             problem = disagreement(program, arguments, interpret(module, "program", arguments))
             assert problem is None, f"after {name}: {problem}\n{module}"

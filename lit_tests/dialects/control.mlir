@@ -26,15 +26,14 @@ func.func @constant() -> tensor<3xf32> {
   return %1 : tensor<3xf32>
 }
 
-// Elements are selected by the first element of the second operand, so that IREE keeps the order.
+// Elements are selected by the bits of the second operand, so that IREE keeps the order.
 
 // LOWERED-LABEL: func.func @after
-// LOWERED-SAME: (%[[X:.*]]: tensor<3xi32>, %[[T:.*]]: tensor<2x2xf32>)
-// LOWERED: %[[FIRST:.*]] = tensor.collapse_shape %{{.*}} [] : tensor<1x1xf32> into tensor<f32>
-// LOWERED: linalg.generic {{.*}} ins(%[[X]], %[[FIRST]] : tensor<3xi32>, tensor<f32>)
+// LOWERED-SAME: (%[[X:.*]]: tensor<3xi32>, %[[T:.*]]: tensor<f32>)
+// LOWERED: linalg.generic {{.*}} ins(%[[X]], %[[T]] : tensor<3xi32>, tensor<f32>)
 // LOWERED: arith.bitcast %{{.*}} : f32 to i32
 // LOWERED: arith.select
-func.func @after(%x: tensor<3xi32>, %t: tensor<2x2xf32>) -> tensor<3xi32> {
-  %0 = "volta.after"(%x, %t) : (tensor<3xi32>, tensor<2x2xf32>) -> tensor<3xi32>
+func.func @after(%x: tensor<3xi32>, %t: tensor<f32>) -> tensor<3xi32> {
+  %0 = "volta.after"(%x, %t) : (tensor<3xi32>, tensor<f32>) -> tensor<3xi32>
   return %0 : tensor<3xi32>
 }

@@ -1,0 +1,205 @@
+"""volta-remat and the option memory_budget: budgets are kept in what IREE allocates, and no number changes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import volta_mlir as volta
+from tests.models import gpt
+from tests.tolerances import norm
+from volta_mlir import BudgetError, OptionError, Tensor, nn, optim, tree
+from volta_mlir.compilation import Compiled, Lowered
+from volta_mlir.passes import parse_pipeline, run_pipeline
+
+#: The same instructions everywhere, on which packed sizes depend.
+TARGET = "cpu:x86-64-v3"
+
+
+def chain(weights: list[Tensor], x: Tensor) -> Tensor:
+    for w in weights:
+        x = volta.tanh(x @ w)
+    return x.sum()
+
+
+def lowered_chain(length: int, budget: Any, rows: int = 1024, width: int = 64) -> Lowered:
+    step = volta.jit(volta.grad(chain), options={"memory_budget": budget})
+    return step.lower([volta.spec((width, width))] * length, volta.spec((rows, width)))
+
+
+@cache
+def gpt_step(budget: Any) -> Lowered:
+    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    params = tree.map(Tensor, gpt.init(config))
+    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
+    tokens, targets = map(Tensor, next(gpt.batches(config)))
+    step = volta.jit(
+        gpt.train_step, static="heads", donate=("params", "m", "v", "step"), options={"memory_budget": budget}
+    )
+    return step.lower(params, m, v, Tensor(0), tokens, targets, config.heads)
+
+
+@cache
+def compiled_gpt(budget: Any) -> Compiled:
+    return gpt_step(budget).compile(TARGET)
+
+
+def peak(compiled: Compiled) -> int:
+    return compiled.memory_report().peak_bytes
+
+
+@pytest.mark.parametrize("length", [36, pytest.param(144, marks=pytest.mark.full)])
+def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int) -> None:
+    activation = 1024 * 64 * 4
+    kept = lowered_chain(length, None).compile(TARGET).plan.transients / activation
+    least = lowered_chain(length, "min").compile(TARGET).plan.transients / activation
+    assert kept >= length
+    assert least <= 3 * length**0.5
+
+
+def test_budgets_are_kept_and_change_no_number() -> None:
+    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    tokens, targets = map(Tensor, next(gpt.batches(config)))
+
+    def results(compiled: Compiled) -> list[np.ndarray]:
+        params = tree.map(Tensor, gpt.init(config))
+        m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
+        out = compiled(params, m, v, Tensor(0), tokens, targets, config.heads)
+        return [leaf.numpy() for leaf in tree.leaves(out)]
+
+    free, least = compiled_gpt(None), compiled_gpt("min")
+    assert peak(least) < peak(free)
+    half = (peak(free) + peak(least)) // 2
+    middle = compiled_gpt(half)
+    assert peak(middle) <= half
+    assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
+    expected = results(free)
+    for compiled in (middle, least):
+        for e, a in zip(expected, results(compiled), strict=True):
+            assert norm(a - e) <= 1e-5 * norm(e)
+
+
+def test_the_same_groups_give_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    weights = [Tensor(rng.standard_normal((64, 64)).astype(np.float32) / 8) for _ in range(9)]
+    x = Tensor(rng.standard_normal((256, 64)).astype(np.float32))
+    free, least = (lowered_chain(9, budget, rows=256).compile(TARGET)(weights, x) for budget in (None, "min"))
+    for e, a in zip(free, least, strict=True):
+        np.testing.assert_array_equal(a.numpy(), e.numpy())
+
+
+def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
+    def loss(w: Tensor, x: Tensor, key: Tensor) -> Tensor:
+        for number in range(6):
+            x = nn.functional.dropout(volta.tanh(x @ w), 0.5, key=volta.random.fold_in(key, number))
+        return (x * x).sum()
+
+    w, x, key = volta.ones((64, 64)) * 0.05, volta.ones((512, 64)), volta.random.key(7)
+    free, least = (
+        volta.jit(volta.grad(loss), options={"memory_budget": budget}).lower(w, x, key).compile(TARGET)
+        for budget in (None, "min")
+    )
+    assert least.plan.transients < free.plan.transients
+    e, a = free(w, x, key).numpy(), least(w, x, key).numpy()
+    assert norm(a - e) <= 1e-5 * norm(e)
+
+
+def test_convolutions_and_running_statistics() -> None:
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal((4, 8, 16, 16)).astype(np.float32))
+    y = Tensor(np.arange(4, dtype=np.int32))
+    optimizer = optim.SGD(lr=0.1)
+
+    def new_model() -> nn.Module:
+        nn.manual_seed(0)
+        blocks = [(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(10)]
+        return nn.Sequential(*(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(8 * 16 * 16, 5))
+
+    def step(model: nn.Module, state: Any, x: Tensor, y: Tensor) -> Any:
+        loss, gradients = volta.value_and_grad(lambda model: nn.functional.cross_entropy(model(x), y))(model)
+        return *optimizer.update(model, gradients, state), loss
+
+    plans, results = [], []
+    for budget in (None, "min"):
+        model = new_model()
+        arguments = model, optimizer.init(model), x, y
+        compiled = volta.jit(step, options={"memory_budget": budget}).lower(*arguments).compile(TARGET)
+        plans.append(compiled.plan)
+        results.append([leaf.numpy() for leaf in tree.leaves(compiled(*arguments)) if isinstance(leaf, Tensor)])
+    assert plans[1].transients < 0.8 * plans[0].transients
+    for e, a in zip(*results, strict=True):
+        assert norm(a - e) <= 1e-4 * max(norm(e), 1e-3)
+
+
+# -- what is said about it -----------------------------------------------------------------------------------------
+
+
+def test_the_report_names_what_is_computed_again() -> None:
+    report = lowered_chain(9, "min").remat_report()
+    line = chain.__code__.co_firstlineno + 2
+    assert {row.op for row in report.rows} >= {"tanh", "dot_general"}
+    assert {row.location for row in report.rows} == {f"{__file__}:{line}"}
+    product = next(row for row in report.rows if row.op == "dot_general")
+    assert product.flops == product.count * 2 * 1024 * 64 * 64
+    assert report.flops == sum(row.flops for row in report.rows)
+    assert str(report).splitlines()[0].endswith(f"x dot_general float32[1024,64]  {__file__}:{line}")
+    assert str(lowered_chain(9, None).remat_report()) == "nothing is computed again"
+
+
+def test_cheap_ops_come_before_products() -> None:
+    def loss(w: Tensor, x: Tensor) -> Tensor:
+        for _ in range(6):
+            x = nn.functional.gelu(x @ w, approximate="tanh")
+        return x.sum()
+
+    arguments = volta.spec((64, 64)), volta.spec((1024, 64))
+    free = volta.jit(volta.grad(loss)).lower(*arguments).memory_report()
+    budget = int(0.85 * free.peak_bytes)
+    lowered = volta.jit(volta.grad(loss), options={"memory_budget": budget}).lower(*arguments)
+    rows = lowered.remat_report().rows
+    assert rows
+    assert not {"dot_general"} & {row.op for row in rows}
+    assert lowered.memory_report().peak_bytes <= budget
+
+
+def test_an_infeasible_budget_names_the_least() -> None:
+    lowered = lowered_chain(9, "100 KiB")
+    with pytest.raises(BudgetError, match=r"can't run in 100\.0 KiB: the least that was found is \d+ bytes") as caught:
+        lowered.compile(TARGET)
+    least = int(str(caught.value).partition("found is ")[2].split()[0])
+    assert peak(lowered_chain(9, least).compile(TARGET)) <= least
+
+
+def test_a_budget_that_is_large_enough_changes_nothing() -> None:
+    free, wide = (lowered_chain(9, budget).compile(TARGET).plan for budget in (None, "1GiB"))
+    assert wide == free
+
+
+def test_a_cached_result_keeps_its_goal() -> None:
+    budget = (peak(lowered_chain(9, None).compile(TARGET)) + peak(lowered_chain(9, "min").compile(TARGET))) // 2
+    compiled, cached = (lowered_chain(9, budget).compile(TARGET) for _ in range(2))
+    assert cached.report.cached
+    assert cached.report.goal == compiled.report.goal
+    assert cached.memory_report() == compiled.memory_report()
+
+
+@pytest.mark.parametrize("budget", [0, -1, True, 1.5, "", "2", "2 XB", "many", "0 MB"])
+def test_bad_budgets_are_refused(budget: Any) -> None:
+    with pytest.raises(OptionError, match="memory_budget is a number of bytes, a text such as"):
+        volta.jit(chain, options={"memory_budget": budget})
+
+
+@pytest.mark.parametrize("budget", [500_000, "500 kB".upper(), "0.0005GB"])
+def test_budgets_are_numbers_or_texts(budget: Any) -> None:
+    assert volta.jit(chain, options={"memory_budget": budget}).memory_budget == 500_000
+
+
+def test_the_pass_alone_refuses_what_it_cannot_meet() -> None:
+    lowered = lowered_chain(4, None)
+    with pytest.raises(BudgetError, match=r"@chain needs \d+ bytes .* more than the budget of 9\.8 KiB"):
+        run_pipeline(
+            lowered.module, parse_pipeline("volta-autodiff,volta-inline,volta-simplify,volta-remat{budget=10000}")
+        )
