@@ -216,11 +216,13 @@ def test_collate() -> None:
 
 def test_the_page_runs_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
-    train, exchange = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    train, trainer, exchange = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     whole: dict[str, Any] = {}
-    exec(train + exchange, whole)
+    exec(train + exchange + trainer, whole)
     assert whole["step"] == 21
+    assert whole["trainer"].step == 140
+    assert whole["trainer"].best < 0.5
     resumed: dict[str, Any] = {}
     exec(train, resumed)
     assert resumed["step"] == 21

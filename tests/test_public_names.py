@@ -25,6 +25,7 @@ NAMESPACES = (
     "volta_mlir.nn.init",
     "volta_mlir.optim",
     "volta_mlir.random",
+    "volta_mlir.training",
     "volta_mlir.weights",
 )
 

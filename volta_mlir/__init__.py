@@ -27,6 +27,7 @@ _HOME = {
     "Tensor": "tensor",
     "debug_nans": "debug",
     "load": "artifact",
+    "Trainer": "training",
     **dict.fromkeys("devices device".split(), "runtime"),
     **dict.fromkeys("jit Jitted Lowered Compiled".split(), "compilation"),
     **dict.fromkeys(
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # the same for type checkers
     from volta_mlir.runtime import device as device
     from volta_mlir.runtime import devices as devices
     from volta_mlir.tensor import Tensor as Tensor
+    from volta_mlir.training import Trainer as Trainer
     from volta_mlir.transforms import *  # noqa: F403
 
 _HERE = os.path.dirname(__file__)

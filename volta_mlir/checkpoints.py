@@ -155,9 +155,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that there are checkpoints of, in order."""
-        names = os.listdir(self.directory) if self.directory.is_dir() else []
-        matches = (re.fullmatch(r"step-(\d{12,})\.safetensors", name) for name in names)
-        return sorted(int(match[1]) for match in matches if match)
+        return self._steps("step")
 
     def latest(self) -> int | None:
         """The last step that there is a checkpoint of; None where there is none."""
@@ -193,6 +191,52 @@ class Checkpoints:
                 with contextlib.suppress(FileNotFoundError):
                     self.path(old).unlink()
         return path
+
+    def best(self) -> int | None:
+        """The step that :meth:`mark_best` was called with last; None where it never was."""
+        return max(self._steps("best"), default=None)
+
+    def mark_best(self, step: int) -> None:
+        """Keeps the checkpoint of this step besides the last few, until another one is marked.
+
+        Its file gets a second name, so that nothing is copied.
+
+        Raises:
+            WeightsError: there is no checkpoint of that step, or the file system has no links.
+
+        >>> import tempfile
+        >>> checkpoints = Checkpoints(tempfile.mkdtemp(), keep=1)
+        >>> for step in (1, 2, 3):
+        ...     _ = checkpoints.save(step, {"w": float(step)})
+        ...     if step == 2:
+        ...         checkpoints.mark_best(step)
+        >>> checkpoints.steps(), checkpoints.best(), checkpoints.restore_best({"w": 0.0}).state
+        ([3], 2, {'w': 2.0})
+        """
+        path = self._best_path(step)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(self.path(step), path)
+        except OSError as error:
+            raise WeightsError(f"{path}: {error.strerror}") from error
+        for other in self._steps("best"):
+            if other != step:
+                self._best_path(other).unlink(missing_ok=True)
+
+    def restore_best(self, like: Any) -> Checkpoint:
+        """Reads the checkpoint that :meth:`mark_best` has kept; otherwise as :meth:`restore`."""
+        step = self.best()
+        if step is None:
+            raise WeightsError(f"{self.directory}: no checkpoint is marked as the best one")
+        return Checkpoint(step, *restore(self._best_path(step), like))
+
+    def _best_path(self, step: int) -> Path:
+        return self.directory / f"best-{step:012d}.safetensors"
+
+    def _steps(self, kind: str) -> list[int]:
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        matches = (re.fullmatch(rf"{kind}-(\d{{12,}})\.safetensors", name) for name in names)
+        return sorted(int(match[1]) for match in matches if match)
 
     def restore(self, like: Any, step: int | None = None) -> Checkpoint:
         """Reads a checkpoint, see :func:`restore`.

@@ -18,7 +18,7 @@ def working(what: str) -> Iterator[None]:
     >>> with working("compiling"):
     ...     pass
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or Bar.shown:
         yield
         return
     done = threading.Event()
@@ -29,6 +29,51 @@ def working(what: str) -> Iterator[None]:
     finally:
         done.set()
         shower.join()
+
+
+class Bar:
+    """A progress bar on the terminal, with a line about what is going on.
+
+    Args:
+        what: is written before it.
+        step: where it begins.
+        total: where it ends.
+    """
+
+    #: How many are on the terminal: it has room for one thing that moves.
+    shown = 0
+
+    def __init__(self, what: str, step: int, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+        self._task = self._progress.add_task(what, completed=step, total=total, text="")
+        self._progress.start()
+        Bar.shown += 1
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Whether there is a terminal."""
+        return sys.stderr.isatty()
+
+    def move_to(self, step: int) -> None:
+        """Shows so many steps as done."""
+        self._progress.update(self._task, completed=step)
+
+    def describe(self, text: str) -> None:
+        """Writes a text after the bar."""
+        self._progress.update(self._task, text=text)
+
+    def print(self, line: str) -> None:
+        """Writes a line above the bar."""
+        self._progress.print(line, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._progress.stop()
+        Bar.shown -= 1
 
 
 def _show(what: str, done: threading.Event) -> None:
