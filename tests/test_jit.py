@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import volta_mlir as volta
-from volta_mlir import Tensor, nn
+from volta_mlir import Tensor, nn, optim
 from volta_mlir.errors import DeviceError, DonatedError, DTypeError, ShapeError, TraceError
 from volta_mlir.runtime import DeviceBuffer
 
@@ -529,6 +529,79 @@ def test_variadic_arguments_are_donated():
     assert volta.jit(lambda *xs: [x + 1 for x in xs], donate="xs").lower(*volta.ones((2, 1))).donated == [True, True]
     assert volta.jit(lambda **xs: xs, donate="xs").lower(a=Tensor(1.0)).donated == [True]
     assert volta.jit(lambda **xs: xs, donate="a").lower(a=Tensor(1.0), b=Tensor(1.0)).donated == [True, False]
+
+
+def auto(function, *args, **kwargs):
+    """The arguments that donate="auto" donates."""
+    return volta.jit(function, donate="auto").lower(*args, **kwargs).donated_arguments
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.layer = nn.Linear(2, 2)
+        self.norm = nn.BatchNorm1d(2)
+
+
+def test_what_comes_back_is_donated():
+    model, x, y = Net(), volta.spec((4, 2)), volta.spec(4, "int32")
+    optimizer = optim.Adam()
+    state = optimizer.init(model)
+
+    def train_step(model, state, x, y):
+        def loss_of(model):
+            return nn.functional.cross_entropy(model.norm(model.layer(x)), y)
+
+        loss, gradients = volta.value_and_grad(loss_of)(model)
+        model, state = optimizer.update(model, gradients, state)
+        return model, state, loss
+
+    jitted = volta.jit(train_step, donate="auto")
+    lowered = jitted.lower(model, state, x, y)
+    assert lowered.donated_arguments == ("model", "state")
+    donated = {n for n, is_donated in zip(lowered.argument_names, lowered.donated, strict=True) if is_donated}
+    assert set(lowered.argument_names) - donated == {"x", "y"}, "running statistics are donated too"
+    assert str(lowered.memory_report()).splitlines()[2] == "  donated: model, state"
+    x, y = np.ones((4, 2), np.float32), np.zeros(4, np.int32)
+    expected = volta.jit(train_step)(model, state, x, y)
+    weight = model.layer.weight
+    new, _, loss = jitted(model, state, x, y)
+    assert new.layer.weight.tolist() == expected[0].layer.weight.tolist()
+    assert loss.tolist() == expected[2].tolist()
+    for use in (weight.numpy, lambda: jitted(new, state, x, y)):
+        chosen = r" of train_step\(\), as donate=\"auto\" chose, and its memory now holds a result"
+        with pytest.raises(DonatedError, match=r"was donated as (model\.layer\.weight|state\.\S+)" + chosen):
+            use()
+
+
+def test_results_that_donate_auto_finds():
+    a, b = {"w": Tensor([1.0])}, {"w": Tensor([1.0, 2.0])}
+    x = volta.spec(3)
+    assert auto(lambda a, x: a, a, x) == ("a",), "the result is the argument's tree"
+    assert auto(lambda a, b, x: (0.0, [x], a, b), a, b, x) == ("a", "b"), "at other positions"
+    assert auto(lambda a, b, x: {"b": b, "loss": x, "a": a}, a, b, x) == ("a", "b"), "in a dict"
+    assert auto(lambda c, x: (c, x.sum()), (a, b), x) == ("c",)
+    assert auto(lambda c, x: c, (a, b), x) == ("c",)
+    assert auto(lambda x, *, a: (x.sum(), a), x, a=a) == ("a",)
+    assert auto(lambda a, key, x: (a, key + 1, x.sum()), a, volta.random.key(0), x) == ("a", "key")
+
+
+def test_what_donate_auto_leaves_alone():
+    a, other, x = {"w": Tensor([1.0])}, {"w": Tensor([2.0])}, volta.spec(3)
+    assert auto(lambda x: x + 1, x) == (), "a result that is no tuple"
+    assert auto(lambda a, x: (x + 1, a["w"]), a, x) == (), "a tensor at another position, a part of a tree"
+    assert auto(lambda a, x: (a["w"], x.sum()), a, x) == ()
+    assert auto(lambda a, target: (a, target["w"].sum()), a, other) == (), "which of the two comes back is unclear"
+    assert auto(lambda a, b: (a, b), a, other) == ("a", "b")
+    assert auto(lambda a, b: (a, b[0].sum()), a, [a["w"]]) == (), "its tensor is another argument's too"
+    assert auto(lambda a, x: ({"w": a["w"].astype("int32")}, x.sum()), a, x) == (), "another dtype"
+    assert auto(lambda a, b: (b, {"v": a["w"]}), a, [other]) == ("b",), "another name"
+    tied, free = [a["w"], a["w"]], [Tensor([1.0]), Tensor([1.0])]
+    assert auto(lambda t, x: (t, x.sum()), tied, x) == ("t",)
+    assert auto(lambda t, x: ([t[0], t[1] + 1], x.sum()), tied, x) == (), "it comes back untied"
+    assert auto(lambda t, x: ([t[0], t[0]], x.sum()), free, x) == ()
+    with pytest.raises(TraceError, match="has no argument 'auto'"):
+        volta.jit(lambda x: x, donate=("auto",))
+    assert volta.jit(lambda auto: (auto + 1,), donate=("auto",)).lower(x).donated_arguments == ("auto",)
 
 
 # -- ahead of time -----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
 from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
+from volta_mlir.donation import returned_arguments
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import ArtifactError, BudgetError, CompileError, NaNError, OptionError, TraceError, warn
 from volta_mlir.mlir import PACKAGE, context, function_named, ir, spec_of
@@ -93,7 +94,11 @@ def jit(
             other.
         static: names of arguments that are ordinary Python values, compared by type and value; a new one traces again.
         donate: names of arguments whose buffers the results may take over, such as the model and the optimizer's
-            state of a training step. A donated tensor can't be used after the call.
+            state of a training step. A donated tensor can't be used after the call. ``"auto"`` donates each argument
+            of which the result, or an element of it, has the structure, shapes and dtypes, as in
+            ``step(model, state, x, y) -> (model, state, loss)``: see :attr:`Lowered.donated_arguments`. It leaves out
+            an argument that is a single tensor, unless the result at the same position is like it, and arguments that
+            are alike of which not all come back.
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
         options:
             - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
@@ -166,7 +171,9 @@ class Jitted:
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.signature = inspect.signature(function)
-        self.static, self.donate = _names(static), _names(donate)
+        self.static = _names(static)
+        #: Names of arguments, or "auto".
+        self.donate = "auto" if donate == "auto" else _names(donate)
         self.options = dict(options or {})
         unknown_options = self.options.keys() - {"flags", "fuse", "explain_retrace", "memory_budget"}
         if unknown_options:
@@ -177,7 +184,7 @@ class Jitted:
         self.memory_budget = _parse_budget(self.options.get("memory_budget"))
         parameters = self.signature.parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        for name in (*self.static, *self.donate):
+        for name in (*self.static, *(() if self.donate == "auto" else self.donate)):
             if name not in parameters and not variadic:
                 raise TraceError(
                     f"jit: {getattr(function, '__name__', function)} has no argument {name!r};"
@@ -348,12 +355,16 @@ class Lowered:
     def _name_arguments(self, tree: Any) -> tuple[list[str], list[bool]]:
         """For each distinct tensor of the arguments its first dotted name, and whether it is donated."""
         names: dict[int, str] = {}
+        traced, donate = self.traced, self.jitted.donate
         donated: set[int] = set()
+        if donate == "auto":
+            specs = [spec_of(t) for t in traced.trace.function.type.inputs]
+            donated = returned_arguments(traced.arguments, specs, traced.results, traced.result_specs)
         for accessor, slot in zip(trees.accessors(tree), self.traced.arguments.slots, strict=True):
             if isinstance(slot, int):
                 name, parameter = self.jitted.argument_name(*accessor.path)
                 names.setdefault(slot, name)
-                if {parameter, name.partition(".")[0]} & set(self.jitted.donate):
+                if donate != "auto" and {parameter, name.partition(".")[0]} & set(donate):
                     donated.add(slot)
         return [names[i] for i in range(len(names))], [i in donated for i in range(len(names))]
 
@@ -371,6 +382,19 @@ class Lowered:
         function = self.traced.trace.function
         function.attributes["arg_attrs"] = ir.ArrayAttr.get(arguments)
         function.attributes["res_attrs"] = ir.ArrayAttr.get(results)
+
+    @property
+    def donated_arguments(self) -> tuple[str, ...]:
+        """The names of the arguments that are donated, in whole or in part.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> step = volta.jit(lambda params, x: ({"w": params["w"] - x}, x.sum()), donate="auto")
+            >>> step.lower({"w": volta.spec(3)}, volta.spec(3)).donated_arguments
+            ('params',)
+        """
+        named = zip(self.argument_names, self.donated, strict=True)
+        return tuple(dict.fromkeys(name.partition(".")[0] for name, is_donated in named if is_donated))
 
     def as_text(self, stage: str = "volta", *, debug_info: bool = False) -> str:
         """The module as MLIR text.
@@ -555,7 +579,8 @@ class Compiled:
         name = self.lowered.name
         buffers = iree_compiler.buffers_of(self._emit({name: self._donations}), self.report.flags)[name]
         specs = [spec_of(t) for t in self.lowered.traced.trace.function.type.inputs]
-        return MemoryReport(name, sum(spec.nbytes for spec in specs), self.plan, tuple(buffers))
+        donated = self.lowered.donated_arguments
+        return MemoryReport(name, sum(spec.nbytes for spec in specs), self.plan, tuple(buffers), donated)
 
     @functools.cached_property
     def _linalg(self) -> Any:
@@ -693,7 +718,8 @@ class Compiled:
             DeviceError: there is no device of the kind that it was compiled for.
         """
         device = find_device(self._device_kind) if self._device_kind else self.lowered.jitted.device
-        return Executable(self.lowered.traced, self.vmfb, self.lowered.name, device)
+        donated_by = ', as donate="auto" chose,' if self.lowered.jitted.donate == "auto" else ""
+        return Executable(self.lowered.traced, self.vmfb, self.lowered.name, device, donated_by)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function with arguments of the signature that it was lowered for."""
@@ -804,7 +830,7 @@ def _explain_nans(lowered: Lowered, inputs: Sequence[np.ndarray]) -> None:
 class Executable:
     """A compiled function on its device, with the tensors and the buffers that belong to the Python call."""
 
-    def __init__(self, traced: TracedCall, vmfb: bytes, name: str, device: Device) -> None:
+    def __init__(self, traced: TracedCall, vmfb: bytes, name: str, device: Device, donated_by: str = "") -> None:
         self.device = device
         self._results = traced.results
         self._specs = traced.result_specs
@@ -814,6 +840,7 @@ class Executable:
         self._argument_specs = [spec_of(t) for t in traced.trace.function.type.inputs]
         self._loaded = LoadedModule(vmfb, device)
         self._function = self._loaded.functions[name]
+        self._function.donated_by = donated_by
 
     def __call__(self, arguments: Sequence[Tensor], tree: Any, jitted: Jitted) -> Any:
         """Runs it; ``arguments`` are the distinct tensors of ``tree``, the Python arguments of ``jitted``."""

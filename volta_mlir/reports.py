@@ -54,6 +54,7 @@ class MemoryReport:
         arguments: all arguments, those that are donated included.
         plan: what is allocated during the call.
         buffers: every buffer with the steps during which it is needed.
+        donated: the names of the arguments that are donated, in whole or in part.
 
     Example:
         >>> import volta_mlir as volta
@@ -68,6 +69,7 @@ class MemoryReport:
     arguments: int
     plan: Plan
     buffers: tuple[Buffer, ...]
+    donated: tuple[str, ...] = ()
 
     @property
     def results(self) -> int:
@@ -117,6 +119,8 @@ class MemoryReport:
             f"  arguments {format_bytes(self.arguments)}, results {format_bytes(self.results)},"
             f" transients {format_bytes(self.transients)}",
         ]
+        if self.donated:
+            lines.append(f"  donated: {', '.join(self.donated)}")
         held = self.at_peak()
         if held:
             lines.append(f"Live at step {self.peak_step} of {len(self.live)}: {format_bytes(max(self.live))}")

@@ -96,7 +96,10 @@ class Function:
     Attributes:
         name: the exported name.
         signature: what it takes and returns.
+        donated_by: who chose the donated arguments, as messages about them say it.
     """
+
+    donated_by = ""
 
     def __init__(
         self,
@@ -163,7 +166,7 @@ class Function:
             raise DeviceError(f"{self.name}() failed on {self.device}: {reason(error)}") from error
         finally:
             for index, spec in self._donated:
-                buffers[index].mark_donated(f"{spec.path} of {self.name}()")
+                buffers[index].mark_donated(f"{spec.path} of {self.name}(){self.donated_by}")
         view_type, where = self._view_type, self.device
         results = [
             DeviceBuffer(outputs.get_as_object(i, view_type), shape, dtype, where)
