@@ -54,6 +54,10 @@ format: $(VENV)/installed-test  ## Reformat the sources
 bench: $(VENV)/installed-bench  ## Compare with PyTorch and JAX, and write docs/benchmarks.md
 	$(BIN)/python -m volta_mlir.tools.bench
 
+.PHONY: bench-memory
+bench-memory: $(VENV)/installed-bench  ## Measure the memory of training steps against PyTorch, and write docs/memory.md
+	$(BIN)/python -m volta_mlir.tools.bench_memory
+
 .PHONY: docs
 docs: $(VENV)/installed-test  ## Write the reference of operations and passes under docs/
 	$(BIN)/python -m volta_mlir.tools.docs

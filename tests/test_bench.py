@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from volta_mlir.tools import bench
+from volta_mlir.tools import bench, bench_memory
 from volta_mlir.tools.benchmarks import report, session, worker
 from volta_mlir.tools.benchmarks.session import Measurement, Process, Session, relative_error
 from volta_mlir.tools.benchmarks.workloads import WORKLOADS
@@ -45,7 +45,7 @@ def test_a_worker_measures(framework: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert there.peak() >= -worker.memory("VmRSS")
     assert [x.shape for x in there.results().values()] == [(16,)]
     if framework == "volta":
-        assert there.details().keys() == {"trace", "passes", "artifact"}
+        assert there.details().keys() == {"trace", "passes", "artifact", "peak", "transients", "dispatches"}
 
 
 def run(*arguments: str) -> Any:
@@ -150,3 +150,26 @@ def test_errors_of_other_shapes_are_infinite() -> None:
     assert relative_error({"a": np.ones(2)}, {"a": np.ones(3)}) == float("inf")
     assert relative_error({"a": np.ones(2)}, {"b": np.ones(2)}) == float("inf")
     assert relative_error({"a": np.zeros(2)}, {"a": np.zeros(2)}) == 0
+
+
+def test_memory_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    json_path, document = tmp_path / "memory.json", tmp_path / "memory.md"
+    done = CliRunner().invoke(
+        bench_memory.main,
+        ["--quick", "--only", "MLP", "--json", str(json_path), "--document", str(document)],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0
+    (rows,) = json.loads(json_path.read_text()).values()
+    free, least, torch = rows["Volta"], rows["Volta, min"], rows["PyTorch"]
+    assert least["promised"] < free["promised"]
+    assert least["error"] <= 1e-5
+    assert torch["error"] <= 1e-4
+    assert all(len(row["seconds"]) == 1 and row["measured"] is not None for row in (free, least, torch))
+    assert "| MLP, 100 layers | Volta, min |" in document.read_text()
+
+
+def test_unknown_memory_workloads_are_refused() -> None:
+    done = CliRunner().invoke(bench_memory.main, ["--only", "nothing"])
+    assert done.exit_code == 2
+    assert "no workload's name contains nothing" in done.output

@@ -37,6 +37,12 @@ class Program:
     compiled = False
 
     def __init__(self, workload: Workload, quick: bool) -> None:
+        self.workload, self.quick = workload, quick
+        self.fill()
+
+    def fill(self) -> None:
+        """Makes the inputs and the state."""
+        workload, quick = self.workload, self.quick
         self.outs: tuple[torch.Tensor, ...] = ()
         self.leaves: dict[str, torch.Tensor] = {}
         if isinstance(workload, Training):
@@ -46,6 +52,10 @@ class Program:
             dtype = getattr(torch, workload.dtype)
             operands = [torch.tensor(x).to(dtype) for x in workload.operands(quick)]
             self.call = self._kernel(self._maybe_compiled(KERNELS[workload.function]), operands, workload.backward)
+
+    def release(self) -> None:
+        """Gives up the inputs, the state and the results."""
+        del self.call, self.outs, self.leaves
 
     def _maybe_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function) if self.compiled else function

@@ -49,22 +49,39 @@ def with_gradients(function: Callable[..., Tensor]) -> Callable[..., Any]:
 class Program:
     """A workload, ready to be called; see :mod:`volta_mlir.tools.benchmarks.worker`."""
 
-    def __init__(self, workload: Workload, quick: bool) -> None:
+    def __init__(self, workload: Workload, quick: bool, budget: int | str | None = None) -> None:
         self.state: Sequence[Any] = ()
+        self.inputs: Sequence[Tensor] = ()
         self.outs: Any = None
+        self.fill: Callable[[], None]
+        options = {"memory_budget": budget}
         if isinstance(workload, Training):
             config = workload.quick if quick else workload.config
             function, donated = self._mlp(config) if isinstance(config, MLP) else self._gpt(config)
-            self.jitted = volta.jit(function, donate=donated)
+            self.jitted = volta.jit(function, donate=donated, options=options)
         else:
-            self.inputs = [Tensor(x, workload.dtype) for x in workload.operands(quick)]
+            self.fill = self._filling(lambda: ((), [Tensor(x, workload.dtype) for x in workload.operands(quick)]))
             function = KERNELS[workload.function]
-            self.jitted = volta.jit(with_gradients(function) if workload.backward else function)
+            self.jitted = volta.jit(with_gradients(function) if workload.backward else function, options=options)
+        self.fill()
+
+    def _filling(self, make: Callable[[], tuple[Sequence[Any], Sequence[Tensor]]]) -> Callable[[], None]:
+        def fill() -> None:
+            self.state, self.inputs = make()
+
+        return fill
+
+    def release(self) -> None:
+        """Gives up the inputs, the state and the results."""
+        self.state, self.inputs, self.outs = (), (), None
 
     def _mlp(self, config: MLP) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        model = nn.Sequential(*self._layers(config))
-        model.load_state_dict(config.parameters())
         optimizer = optim.Adam(lr=1e-3)
+
+        def make() -> tuple[Sequence[Any], Sequence[Tensor]]:
+            model = nn.Sequential(*self._layers(config))
+            model.load_state_dict(config.parameters())
+            return (model, optimizer.init(model)), list(map(Tensor, config.examples()))
 
         def loss(model: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
             return nn.functional.cross_entropy(model(x), classes)
@@ -73,7 +90,7 @@ class Program:
             value, gradients = volta.value_and_grad(loss)(model, x, classes)
             return *optimizer.update(model, gradients, state), value
 
-        self.state, self.inputs = (model, optimizer.init(model)), list(map(Tensor, config.examples()))
+        self.fill = self._filling(make)
         return step, ("model", "state")
 
     @staticmethod
@@ -84,14 +101,15 @@ class Program:
         return layers[:-1]
 
     def _gpt(self, config: gpt.Config) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        params = gpt.init(config)
-        zeros = [tree.map(lambda p: Tensor(np.zeros_like(p)), params) for _ in range(2)]
+        def make() -> tuple[Sequence[Any], Sequence[Tensor]]:
+            params = gpt.init(config)
+            zeros = [tree.map(lambda p: Tensor(np.zeros_like(p)), params) for _ in range(2)]
+            return (tree.map(Tensor, params), *zeros, Tensor(0)), list(map(Tensor, next(gpt.batches(config))))
 
         def step(params: Any, m: Any, v: Any, step: Tensor, tokens: Tensor, targets: Tensor) -> Any:
             return gpt.train_step(params, m, v, step, tokens, targets, config.heads)
 
-        self.state = (tree.map(Tensor, params), *zeros, Tensor(0))
-        self.inputs = list(map(Tensor, next(gpt.batches(config))))
+        self.fill = self._filling(make)
         return step, ("params", "m", "v", "step")
 
     def call(self) -> None:
@@ -110,13 +128,22 @@ class Program:
         }
 
     def details(self) -> dict[str, float]:
-        """Seconds that tracing and the passes take, and the size of the artifact."""
+        """Seconds that tracing and the passes take, bytes of the artifact, and what the compiler promises to take."""
         start = time.perf_counter()
         lowered = self.jitted.lower(*self.state, *self.inputs)
         traced = time.perf_counter()
         lowered.as_text("linalg")
         passed = time.perf_counter()
-        return {"trace": traced - start, "passes": passed - traced, "artifact": len(lowered.compile().vmfb)}
+        compiled = lowered.compile()
+        report = compiled.memory_report()
+        return {
+            "trace": traced - start,
+            "passes": passed - traced,
+            "artifact": len(compiled.vmfb),
+            "peak": report.peak_bytes,
+            "transients": report.transients,
+            "dispatches": compiled.plan.dispatches,
+        }
 
 
 def versions() -> dict[str, str]:

@@ -49,12 +49,12 @@ the compiled file.""",
 def document(measurements: Measurements, machine: Mapping[str, Any], skipped: Mapping[str, str]) -> str:
     """``docs/benchmarks.md``."""
     frameworks = list(next(iter(measurements.values()), {}))
-    sections = [_INTRODUCTION, _machine_text(machine)]
+    sections = [_INTRODUCTION, machine_text(machine)]
     titles = [TITLES[name] for name in frameworks]
 
     def add(title: str, columns: Sequence[str], row: Callable[[Mapping[str, Measurement]], list[str]]) -> None:
         rows = [[name, *row(by_framework)] for name, by_framework in measurements.items()]
-        sections.append(f"## {title}\n\n{_NOTES[title]}\n\n{_table(['', *columns], rows)}")
+        sections.append(f"## {title}\n\n{_NOTES[title]}\n\n{table(['', *columns], rows)}")
 
     def each(show: Callable[[Measurement], str]) -> Callable[[Mapping[str, Measurement]], list[str]]:
         return lambda by_framework: [show(by_framework[name]) for name in frameworks]
@@ -120,7 +120,8 @@ def _processor() -> str:
     return ", ".join(filter(None, (model[1] if model else platform.machine(), vectors)))
 
 
-def _machine_text(machine: Mapping[str, Any]) -> str:
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """A line about the machine."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     cores = f"{machine['cores']} cores, {machine['threads']} used"
     return f"Measured on {machine['date']}: {machine['processor']}; {cores}; {machine['system']}. Versions: {versions}."
@@ -143,6 +144,7 @@ def _number(value: float | None, scale: float) -> str:
     return f"{scaled:.0f}" if scaled >= 100 else f"{scaled:.3g}" if scaled < 10 else f"{scaled:.1f}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,11 +1,13 @@
 """The process in which one framework runs workloads: reads requests from standard input, answers on standard output.
 
 A framework is a module of this package with ``versions()``, ``warm_up()`` and a class ``Program(workload, quick)`` that
-has ``call()`` (once, to the end), ``results()`` (of the last call) and ``details()``.
+has ``call()`` (once, to the end), ``results()`` (of the last call) and ``details()``; for memory also ``release()``
+and ``fill()``, which give up the inputs and the state and make them anew.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -16,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from volta_mlir.tools.benchmarks.workloads import WORKLOADS, Arrays
+from volta_mlir.tools.benchmarks.workloads import MEMORY_WORKLOADS, WORKLOADS, Arrays
 
 #: What every framework gets. Volta and PyTorch are told by variables, JAX by the processors that it may use.
 THREADS = 2
@@ -37,9 +39,21 @@ class Worker:
         self._baseline = memory("VmRSS")
         return self._module.versions()
 
-    def load(self, workload: str, quick: bool) -> None:
-        """Makes a workload's inputs."""
-        self._program = self._module.Program(WORKLOADS[workload], quick)
+    def load(self, workload: str, quick: bool, budget: int | str | None = None) -> None:
+        """Makes a workload's inputs. A memory budget is for Volta only."""
+        options = {} if budget is None else {"budget": budget}
+        self._program = self._module.Program((WORKLOADS | MEMORY_WORKLOADS)[workload], quick, **options)
+
+    def settle(self) -> None:
+        """Leaves behind what the first calls take and later ones do not: the peak is over the memory from then on."""
+        for _ in range(2):
+            self._program.call()
+        self._program.release()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        self._baseline = memory("VmRSS")
+        self._program.fill()
+        self._program.call()  # an optimizer may make its state in the first one
 
     def time(self, calls: int) -> list[float]:
         """The seconds that each of some calls takes."""

@@ -5,7 +5,6 @@ Inputs come from a seeded generator, so that every process makes the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,5 +117,17 @@ _ALL: tuple[Kernel | Training, ...] = (
 
 Workload = Kernel | Training
 
-#: Every workload by name, in the order of the report.
-WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}
+#: What ``make bench`` measures, by name, in the order of the report.
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}
+
+_DEEP = MLP((512,) * 101, 2048)
+
+#: Training steps whose memory ``make bench-memory`` measures.
+MEMORY_WORKLOADS: dict[str, Training] = {
+    workload.name: workload
+    for workload in (
+        Training("GPT, 6 layers", "gpt", gpt.Config(), gpt.SMALL),
+        Training("GPT, 12 layers", "gpt", gpt.Config(12, width=768, heads=12, context=512, batch=4), gpt.SMALL),
+        Training("MLP, 100 layers", "mlp", _DEEP, MLP((16,) * 9, 256)),
+    )
+}
