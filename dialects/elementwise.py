@@ -904,3 +904,27 @@ class StopGradientOp(Unary, name="stop_gradient"):
     @classmethod
     def lower(cls, b, op, x):
         return x
+
+
+class CheckpointNameOp(Unary, name="checkpoint_name"):
+    """The operand itself, under a name by which the policy of a checkpoint may keep it."""
+
+    accepts, linear, flops_per_element = ANY, "jointly", 0
+    label: str
+
+    @classmethod
+    def infer(cls, operand, *, label):
+        require(label != "", "a name has at least one letter")
+        return super().infer(operand)
+
+    @staticmethod
+    def reference(x, *, label):
+        return np.array(x)
+
+    @classmethod
+    def transpose(cls, cotangent, operands, *, label):
+        return (cotangent,)
+
+    @classmethod
+    def lower(cls, b, op, x):
+        return x

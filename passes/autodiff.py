@@ -15,9 +15,11 @@ from typing import Any
 
 from volta_mlir import trace
 from volta_mlir.dialects.base import Composite, Op
+from volta_mlir.dialects.elementwise import CheckpointNameOp
 from volta_mlir.dtypes import is_float
 from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import func, function_named, ir, spec_of
+from volta_mlir.passes.control_flow import FROM_SAVED, saved_in
 from volta_mlir.passes.derived import (
     DERIVATIONS,
     attribute_of,
@@ -209,7 +211,23 @@ def _define_jvp(module: Any, declaration: Any, source: Any) -> Any:
 
 
 def _define_vjp(module: Any, declaration: Any, source: Any) -> Any:
-    return _vjp_function(source, _differentiated(declaration, source))
+    function = _vjp_function(source, _differentiated(declaration, source))
+    if FROM_SAVED in declaration.attributes:
+        _take_saved(function)
+    return function
+
+
+def _take_saved(function: Any) -> None:
+    """Makes arguments of the values that a checkpoint keeps, so that they are not computed again."""
+    block = function.entry_block
+    for op in saved_in(function):
+        kept = block.add_argument(op.operation.results[0].type, op.location)
+        if isinstance(op, CheckpointNameOp):  # a derivative may use what was named rather than the named value
+            op.operation.operands[0].replace_all_uses_except(kept, op.operation)
+        op.operation.results[0].replace_all_uses_with(kept)
+        op.operation.erase()
+    *_, terminator = block.operations
+    set_results(function, list(terminator.operation.operands))
 
 
 def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:

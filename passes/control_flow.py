@@ -23,7 +23,16 @@ from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
 from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import arith, func, function_named, ir, scf, signless_tensor_type, spec_of, tensor
-from volta_mlir.passes.derived import CONTROL, build_function, call, declare
+from volta_mlir.passes.derived import (
+    CONTROL,
+    build_function,
+    call,
+    clone_function,
+    declare,
+    flatten,
+    set_results,
+    unique_name,
+)
 from volta_mlir.passes.manager import source_location
 from volta_mlir.tensor import Tensor
 
@@ -106,14 +115,13 @@ class Control:
         attributes = {"volta.jvp": name, "volta.wrt": wrt}
         return declare(self.module, f"{name}.jvp", attributes, arguments + tangents, results + derivatives)
 
-    def _vjp(self, name: str, wrt: Sequence[int]) -> str:
-        """Declares the vjp of a part."""
+    def _vjp(self, name: str, wrt: Sequence[int], saved: Sequence[TensorSpec] = ()) -> str:
+        """Declares the vjp of a part; it takes those of its values that are ``saved``, at the end."""
         arguments, results = self._specs_of(name)
         cotangents = [s for s in results if is_float(s.dtype)]
-        attributes = {"volta.vjp": name, "volta.wrt": wrt}
-        return declare(
-            self.module, f"{name}.vjp", attributes, arguments + cotangents, results + [arguments[i] for i in wrt]
-        )
+        attributes = {"volta.vjp": name, "volta.wrt": wrt, **({FROM_SAVED: True} if saved else {})}
+        inputs = [*arguments, *cotangents, *saved]
+        return declare(self.module, f"{name}.vjp", attributes, inputs, results + [arguments[i] for i in wrt])
 
     def _vmap(self, name: str, batched: Sequence[bool], size: int) -> str:
         """Declares the vmap of a part."""
@@ -618,8 +626,21 @@ def _transposed_part(control: Control, name: str, specs: Sequence[TensorSpec], w
     return control._build(f"{name}.bwd", [*specs, *cotangents], lambda *args: control._call(vjp, args)[count:])
 
 
+#: The attribute of an op in a checkpointed function whose result the policy keeps.
+SAVED = "volta.saved"
+#: The attribute of a ``volta.vjp`` function that takes such results as further arguments, after the cotangents.
+FROM_SAVED = "volta.from_saved"
+
+
+def saved_in(function: Any) -> list[Any]:
+    """The ops of a function whose results a policy keeps."""
+    return [op for op in function.entry_block.operations if SAVED in op.operation.attributes]
+
+
 class Checkpoint(Control, kind="volta.checkpoint"):
-    """A function whose intermediate values are computed again in the backward pass instead of being kept."""
+    """A function whose intermediate values are computed again in the backward pass instead of being kept, except for
+    the results of ops that are marked ``volta.saved``.
+    """
 
     @property
     def inlined_as(self) -> str:  # type: ignore[override]  # a property here
@@ -633,22 +654,42 @@ class Checkpoint(Control, kind="volta.checkpoint"):
 
         wrt = [i for i, t in enumerate(tangents) if t is not None]
         name = self.inlined_as
+        source = flatten(self.module, function_named(self.module, name))
+        saved = [spec_of(op.operation.results[0].type) for op in saved_in(source)]
+        kept = rewrite(self._saving(source)) if saved else []
         lin = _linear_part(self, name, self.arguments, wrt)
-        again = _transposed_part(self, name, self.arguments, wrt)
+        vjp = self._vjp(name, wrt, saved)
+        cotangents = [self.results[i] for i in _floats(self.results)]
+        tangent_specs = [self.arguments[i] for i in wrt]
 
-        def behind_barrier(*args: Tensor) -> list[Tensor]:
-            # Without it the recomputation would be merged with the forward pass as a common subexpression. It starts
-            # when the gradient arrives, or it would be scheduled with the forward pass and kept as well.
-            operands, cotangents = args[: len(self.arguments)], args[len(self.arguments) :]
-            token = next((g for g in cotangents if g.size), None)
+        def backward(*args: Tensor) -> list[Tensor]:
+            # Without a barrier the recomputation would be merged with the forward pass as a common subexpression. It
+            # starts when the gradient arrives, or it would be scheduled with the forward pass and kept as well.
+            primals, residuals, seeds = _divide(args, self.arguments, saved, cotangents)
+            token = next((g for g in seeds if g.size), None)
             behind = OptimizationBarrierOp.apply if token is None else lambda x: AfterOp.of(x, token)
-            return self._call(again, [*map(behind, operands), *cotangents])
+            outs = self._call(vjp, [*map(behind, primals), *seeds, *map(behind, residuals)])
+            return outs[len(self.results) :]
 
-        arguments = [spec_of(t) for t in function_named(self.module, again).type.inputs]
-        transposed = self._build(f"{name}.again", arguments, behind_barrier)
-        flags = [False] * len(operands) + [True] * len(wrt)
-        outs = self._linear_call(lin, [*operands, *(t for t in tangents if t is not None)], flags, transposed)
+        transposed = self._build(f"{name}.again", [*self.arguments, *saved, *cotangents], backward)
+
+        def forward(*args: Tensor) -> list[Tensor]:
+            primals, _, given = _divide(args, self.arguments, saved, tangent_specs)
+            return self._call(lin, [*primals, *given])
+
+        linear = self._build(f"{name}.again.lin", [*self.arguments, *saved, *tangent_specs], forward) if saved else lin
+        flags = [False] * (len(operands) + len(saved)) + [True] * len(wrt)
+        given = [t for t in tangents if t is not None]
+        outs = self._linear_call(linear, [*operands, *kept, *given], flags, transposed)
         return _scatter(len(self.results), _floats(self.results), outs)
+
+    def _saving(self, source: Any) -> str:
+        """A function that also returns what the policy keeps."""
+        function = clone_function(source, unique_name(self.module, f"{source.sym_name.value}.saving"))
+        *_, terminator = function.entry_block.operations
+        kept = [op.operation.results[0] for op in saved_in(function)]
+        set_results(function, [*terminator.operation.operands, *kept])
+        return str(function.sym_name.value)
 
     def batch(self, operands: list[Tensor], batched: list[bool], size: int) -> list[Tensor]:
         body = self._vmap(self.inlined_as, batched, size)

@@ -31,7 +31,7 @@ import numpy as np
 
 from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
-from volta_mlir.dialects.elementwise import Elementwise, StopGradientOp
+from volta_mlir.dialects.elementwise import CheckpointNameOp, Elementwise, StopGradientOp
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, TransposeOp
 from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
@@ -53,7 +53,7 @@ def is_fused(function: Any) -> bool:
 def is_pointwise(op: Any) -> bool:
     """Whether each element of the op's result is made of at most one element of each operand, at a known place."""
     if isinstance(op, Elementwise):
-        return not isinstance(op, StopGradientOp)
+        return not isinstance(op, StopGradientOp | CheckpointNameOp)
     if isinstance(op, ReshapeOp):
         before, after = (spec_of(v.type).shape for v in (op.operation.operands[0], op.operation.results[0]))
         return [s for s in before if s != 1] == [s for s in after if s != 1]

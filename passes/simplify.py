@@ -109,7 +109,9 @@ def _is_splat_of(value: Any, number: float) -> bool:
 
 def fold_splats(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """An elementwise op on splats is a splat."""
-    if not isinstance(op, elementwise.Elementwise) or isinstance(op, elementwise.StopGradientOp):
+    if not isinstance(op, elementwise.Elementwise) or isinstance(
+        op, elementwise.StopGradientOp | elementwise.CheckpointNameOp
+    ):
         return None
     splats = [_splat(v) for v in op.operation.operands]
     if any(s is None for s in splats):
@@ -167,7 +169,7 @@ def convert_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
     return emitter.wrap(source) if source.type == op.operation.results[0].type else None
 
 
-def drop_stop_gradient(op: Any, emitter: trace.Emitter) -> Tensor | None:
+def keep_operand(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """Differentiation is over: the value itself."""
     return emitter.wrap(op.operation.operands[0])
 
@@ -276,7 +278,8 @@ RULES: dict[Any, tuple[Rule, ...]] = {
     elementwise.NegOp: (double_negation,),
     elementwise.ConvertOp: (convert_identity,),
     elementwise.SelectOp: (select_constant,),
-    elementwise.StopGradientOp: (drop_stop_gradient,),
+    elementwise.StopGradientOp: (keep_operand,),
+    elementwise.CheckpointNameOp: (keep_operand,),
     movement.ReshapeOp: (same_type, move_splat, reshape_of_reshape),
     movement.BroadcastInDimOp: (same_type, move_splat, broadcast_of_broadcast),
     movement.TransposeOp: (transpose_identity, move_splat, transpose_of_transpose, transpose_of_dot),

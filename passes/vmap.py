@@ -11,6 +11,7 @@ from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import func, ir, spec_of, tensor_type
+from volta_mlir.passes.control_flow import SAVED
 from volta_mlir.passes.derived import (
     DERIVATIONS,
     attribute_of,
@@ -87,6 +88,9 @@ def _define_vmap(module: Any, declaration: Any, source: Any) -> Any:
                     out = type(op).batch(tensors, mapped, **op.attribute_values())
                 results = [t._value for t in (out if isinstance(out, tuple | list) else (out,))]
                 batched.update(op.operation.results)
+                if SAVED in op.operation.attributes:
+                    for result in results:
+                        result.owner.attributes[SAVED] = op.operation.attributes[SAVED]
             values.update(zip(op.operation.results, results, strict=True))
     function_type = ir.FunctionType.get([a.type for a in block.arguments], [v.type for v in outs])
     function.attributes["function_type"] = ir.TypeAttr.get(function_type)

@@ -592,3 +592,92 @@ def test_checkpoint_computes_again_what_it_does_not_keep():
 
     assert count(layer) == 2
     assert count(volta.checkpoint(layer)) == 3
+
+
+# -- policies of checkpoints ---------------------------------------------------------------------------------------
+
+
+def _named_layer(w: Tensor, x: Tensor) -> Tensor:
+    h = volta.checkpoint_name(x @ w, "h")
+    return volta.tanh(volta.sin(h) * volta.exp(-h * h))
+
+
+def _network(layer: Any) -> Any:
+    def loss(ws: list[Tensor], x: Tensor) -> Tensor:
+        for w in ws:
+            x = layer(w, x)
+        return (x * x).sum()
+
+    return loss
+
+
+#: Products and sines in the gradient of three layers: the forward pass has 3 of each, the gradient two products for
+#: each layer, but one for the first.
+@pytest.mark.parametrize(
+    ("policy", "products", "sines"),
+    [
+        (None, 3 + 5 + 3, 3 + 3),
+        (volta.dots_saveable, 3 + 5, 3 + 3),
+        (volta.save_only_names("h"), 3 + 5, 3 + 3),
+        (volta.save_only_names("other"), 3 + 5 + 3, 3 + 3),
+        (lambda value: value.op in ("sin", "dot_general"), 3 + 5, 3),
+        (lambda value: value.spec.shape == (4, 8), 3 + 5, 3),
+    ],
+)
+def test_policies_say_what_is_computed_again(policy: Any, products: int, sines: int) -> None:
+    rng = np.random.default_rng(0)
+    ws = [Tensor(rng.standard_normal((8, 8)) / 3) for _ in range(3)]
+    x = Tensor(rng.standard_normal((4, 8)))
+    step = volta.grad(_network(volta.checkpoint(_named_layer, policy=policy)))
+    text = volta.jit(step).lower(ws, x).as_text("volta-simplify")
+    assert (text.count("volta.dot_general"), text.count("volta.sin")) == (products, sines)
+    assert "checkpoint_name" not in text
+    expected = volta.grad(_network(_named_layer))(ws, x)
+    for results in (step(ws, x), volta.jit(step)(ws, x)):
+        for e, a in zip(expected, results, strict=True):
+            np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_policy_is_told_about_each_value() -> None:
+    seen: list[volta.Intermediate] = []
+
+    def policy(value: volta.Intermediate) -> bool:
+        seen.append(value)
+        return False
+
+    volta.grad(_network(volta.checkpoint(_named_layer, policy=policy)))([volta.ones((2, 2))], volta.ones((3, 2)))
+    assert [value.op for value in seen] == ["dot_general", "checkpoint_name", "sin", "neg", "mul", "exp", "mul", "tanh"]
+    assert [value.name for value in seen if value.name] == ["h"]
+    line = _named_layer.__code__.co_firstlineno + 1
+    assert (seen[0].spec, seen[0].location) == (volta.spec((3, 2)), f"{__file__}:{line}")
+
+
+def test_policies_nest_and_differentiate_again() -> None:
+    layer = volta.checkpoint(_named_layer, policy=volta.dots_saveable)
+    outer = volta.checkpoint(lambda w, x: layer(w, layer(w, x)), policy=volta.save_only_names("h"))
+    rng = np.random.default_rng(1)
+    w, x = (Tensor(rng.standard_normal(shape) / 2) for shape in ((3, 3), (2, 3)))
+
+    def plain(w: Tensor, x: Tensor) -> Tensor:
+        return _named_layer(w, _named_layer(w, x))
+
+    for derivative in (
+        lambda f: volta.hvp(lambda w: f(w, x).sum(), (w,), (volta.ones_like(w),)),
+        lambda f: volta.vmap(volta.grad(lambda x: (f(w, x) ** 2).sum()))(volta.stack([x, x + 1])),
+        lambda f: volta.grad(lambda w: (volta.grad(lambda x: f(w, x).sum())(x) ** 2).sum())(w),
+    ):
+        expected, actual = (volta.tree.leaves(derivative(f)) for f in (plain, outer))
+        for e, a in zip(expected, actual, strict=True):
+            np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("names", [(), (1,), ("a", None)])
+def test_names_are_strings(names: Any) -> None:
+    with pytest.raises(volta.OptionError, match="save_only_names takes the names of values"):
+        volta.save_only_names(*names)
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+def test_a_name_is_a_string(name: Any) -> None:
+    with pytest.raises(volta.OptionError, match="checkpoint_name takes a name of at least one letter"):
+        volta.checkpoint_name(volta.ones(2), name)

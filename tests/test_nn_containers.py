@@ -174,3 +174,51 @@ def test_parameter_dict() -> None:
         values["b"]
     with pytest.raises(KeyError, match="dot"):
         values["a.b"] = [1.0]
+
+
+# -- CheckpointedSequential ----------------------------------------------------------------------------------------
+
+
+def _layers() -> list[nn.Module]:
+    nn.manual_seed(3)
+    return [m for _ in range(4) for m in (nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.25), nn.Tanh())]
+
+
+@pytest.mark.parametrize("policy", [None, volta.dots_saveable])
+@pytest.mark.parametrize("every", [1, 3, 16, 100])
+def test_a_checkpointed_sequential_computes_what_a_sequential_does(every: int, policy: Any) -> None:
+    x = volta.Tensor(np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32))
+    found = []
+    for model in (nn.Sequential(*_layers()), nn.CheckpointedSequential(_layers(), every, policy)):
+        value, gradients = volta.value_and_grad(lambda model, x: (model(x) ** 2).sum())(model, x)
+        found.append((value, gradients, model.state_dict()))
+    assert tree.leaves(found[0][1])
+    leaves = ([leaf for leaf in tree.leaves(one) if isinstance(leaf, volta.Tensor)] for one in found)
+    for expected, actual in zip(*leaves, strict=True):
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpointed_sequential_takes_less_memory() -> None:
+    x = volta.spec((512, 64))
+
+    def transients(model: nn.Module) -> int:
+        step = volta.jit(volta.grad(lambda model, x: (model(x) ** 2).sum()))
+        return step.lower(model, x).compile().plan.transients
+
+    layers = [module for _ in range(12) for module in (nn.Linear(64, 64), nn.Tanh())]
+    kept, again = nn.Sequential(*layers), nn.CheckpointedSequential(layers, checkpoint_every=6)
+    assert transients(again) < 0.7 * transients(kept)
+
+
+def test_slices_of_a_checkpointed_sequential_keep_its_settings() -> None:
+    model = nn.CheckpointedSequential(_layers(), 3, volta.dots_saveable)
+    part = model[2:6]
+    assert (len(part), part.checkpoint_every, part.policy) == (4, 3, volta.dots_saveable)
+    assert repr(part).startswith("CheckpointedSequential(")
+    assert names(model) == names(nn.Sequential(*_layers()))
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, None])
+def test_checkpoint_every_is_a_positive_integer(every: Any) -> None:
+    with pytest.raises(volta.OptionError, match="checkpoint_every is how many modules"):
+        nn.CheckpointedSequential(_layers(), every)

@@ -33,7 +33,11 @@ _HOME = {
     **dict.fromkeys(
         "grad value_and_grad vjp jvp hvp jacfwd jacrev jacobian hessian vmap stop_gradient".split(), "transforms"
     ),
-    **dict.fromkeys("scan associative_scan while_loop fori_loop cond switch checkpoint custom_vjp".split(), "control"),
+    **dict.fromkeys(
+        """scan associative_scan while_loop fori_loop cond switch custom_vjp checkpoint checkpoint_name dots_saveable
+        save_only_names Intermediate""".split(),
+        "control",
+    ),
 }
 if TYPE_CHECKING:  # the same for type checkers
     from volta_mlir.artifact import load as load

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from volta_mlir import functions as F
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.calls import BufferWrite, Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
+from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.elementwise import CheckpointNameOp
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
-from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import axes_tuple
-from volta_mlir.mlir import context
-from volta_mlir.passes.control_flow import declare_scan, declare_switch, declare_while
+from volta_mlir.mlir import context, ir, spec_of
+from volta_mlir.passes.control_flow import SAVED, declare_scan, declare_switch, declare_while
 from volta_mlir.passes.derived import build_function, call, declare, unique_name
+from volta_mlir.passes.manager import source_location
 from volta_mlir.tensor import Tensor
 from volta_mlir.transforms import _current_trace, _eagerly, _operands, _split_writes, _stem, _trace_source
 
@@ -480,21 +484,110 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
 # -- checkpoint and custom_vjp ---------------------------------------------------------------------------------------
 
 
-def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class Intermediate:
+    """A value inside a checkpointed function, for its policy to decide on.
+
+    Attributes:
+        op: the op that computes it: ``"dot_general"``, ``"tanh"``, …; ``docs/ops.md`` lists them.
+        name: what :func:`checkpoint_name` called it, else None.
+        spec: its shape and dtype.
+        location: the user's line, ``file:line``; None where there is none.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> large = lambda value: value.spec.nbytes > 1 << 20
+        >>> large(Intermediate("tanh", None, volta.spec((1024, 1024)), None))
+        True
+    """
+
+    op: str
+    name: str | None
+    spec: TensorSpec
+    location: str | None
+
+
+#: Whether a value is kept for the backward pass.
+Policy = Callable[[Intermediate], bool]
+
+
+def dots_saveable(value: Intermediate) -> bool:
+    """A policy of :func:`checkpoint`: the results of products and convolutions are kept, the rest is computed again.
+
+    As ``jax.checkpoint_policies.dots_saveable``, and convolutions.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> layer = checkpoint(lambda w, x: volta.tanh(x @ w).sum(), policy=dots_saveable)
+        >>> volta.grad(layer)(volta.zeros((2, 2)), volta.ones((1, 2))).tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
+    return value.op in ("dot_general", "convolution")
+
+
+def save_only_names(*names: str) -> Policy:
+    """A policy of :func:`checkpoint`: values with one of these names are kept, the rest is computed again.
+
+    As ``jax.checkpoint_policies.save_only_these_names``.
+
+    Raises:
+        OptionError: no name is given, or one is no string.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> def layer(w, x):
+        ...     return (checkpoint_name(x @ w, "product") ** 2).sum()
+        >>> volta.grad(checkpoint(layer, policy=save_only_names("product")))(volta.ones((1, 1)), volta.ones((1, 1)))
+        Tensor([[2.]], dtype=float32)
+    """
+    if not names or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"save_only_names takes the names of values, got {', '.join(map(repr, names)) or 'none'}")
+    return lambda value: value.name in names
+
+
+def checkpoint_name(x: Any, name: str) -> Tensor:
+    """``x``, under a name by which the policy of a :func:`checkpoint` may keep it.
+
+    Args:
+        x: a tensor of any shape and dtype.
+        name: not empty; several values may have the same one.
+
+    Example:
+        >>> checkpoint_name(Tensor([1.0]), "attention").tolist()
+        [1.0]
+    """
+    if not isinstance(name, str) or not name:
+        raise OptionError(f"checkpoint_name takes a name of at least one letter, got {name!r}")
+    return CheckpointNameOp.apply(as_argument(x), label=name)
+
+
+@overload
+def checkpoint(function: Callable[..., Any], *, policy: Policy | None = None) -> Callable[..., Any]: ...
+
+
+@overload
+def checkpoint(*, policy: Policy | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+
+
+def checkpoint(function: Callable[..., Any] | None = None, *, policy: Policy | None = None) -> Any:
     """``function``, whose intermediate values are computed again in the backward pass instead of being kept.
 
     Args:
         function: any pytrees of tensors in and out, of any dtypes. It may assign buffers; what it draws at random is
             the same when it is computed again.
+        policy: which values are kept nevertheless: :func:`dots_saveable`, :func:`save_only_names`, or a function of an
+            :class:`Intermediate`; default none. What the function calls control flow with is not asked about.
 
     Returns:
-        A function of the same arguments and results.
+        A function of the same arguments and results; usable as a decorator too.
 
     Example:
         >>> from volta_mlir import Tensor, grad
         >>> grad(checkpoint(lambda x: (x * x).sum()))(Tensor([3.0])).tolist()
         [6.0]
     """
+    if function is None:
+        return functools.partial(checkpoint, policy=policy)
 
     @_eagerly
     @functools.wraps(function)
@@ -503,6 +596,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         operands = _operands(source, args, kwargs)
         trace = _current_trace()
         with context(), trace.current_location():
+            if policy is not None:
+                _mark_saved(source.trace.function, policy)
             name = declare(
                 trace.module,
                 f"{source.trace.name}.checkpoint",
@@ -513,6 +608,16 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         return source.results.unflatten(_split_writes(source, (args, kwargs), _call(name, operands)))
 
     return wrapper
+
+
+def _mark_saved(function: Any, policy: Policy) -> None:
+    """Marks what a policy keeps in a function."""
+    for op in function.entry_block.operations:
+        if isinstance(op, Op) and len(op.operation.results) == 1:
+            name = op.label if isinstance(op, CheckpointNameOp) else None
+            spec = spec_of(op.operation.results[0].type)
+            if policy(Intermediate(op.mnemonic, name, spec, source_location(op.location))):
+                op.operation.attributes[SAVED] = ir.UnitAttr.get()
 
 
 class custom_vjp:

@@ -105,6 +105,7 @@ func.func @binary_integers(%x: tensor<4xui16>, %y: tensor<4xui16>) -> tensor<4xu
 // CHECK: "volta.mul"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
 // CHECK: "volta.sub"(%{{.*}}, %{{.*}}) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
 // CHECK: "volta.stop_gradient"(%{{.*}}) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK: "volta.checkpoint_name"(%{{.*}}) {label = "a value"} : (tensor<4xf32>) -> tensor<4xf32>
 // LINALG-LABEL: func.func @arithmetic
 // LINALG: arith.negf
 // LINALG: arith.mulf
@@ -116,5 +117,6 @@ func.func @arithmetic(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
   %2 = "volta.mul"(%1, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %3 = "volta.sub"(%2, %x) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %4 = "volta.stop_gradient"(%3) : (tensor<4xf32>) -> tensor<4xf32>
-  return %4 : tensor<4xf32>
+  %5 = "volta.checkpoint_name"(%4) {label = "a value"} : (tensor<4xf32>) -> tensor<4xf32>
+  return %5 : tensor<4xf32>
 }

@@ -179,6 +179,7 @@ SAMPLES = {
     "round": unary(FLOATS, gradient=False),
     "is_finite": unary(FLOATS, gradient=False),
     "stop_gradient": unary(DTYPES, gradient=False),
+    "checkpoint_name": unary(DTYPES, attributes={"label": "a value"}),
     "add": binary(NUMBERS),
     "sub": binary(NUMBERS),
     "mul": binary(NUMBERS),

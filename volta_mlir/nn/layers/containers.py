@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import groupby
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from volta_mlir.errors import OptionError
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.nn.module import Kind, Module, Parameter, is_parameter
 from volta_mlir.tensor import Tensor
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+if TYPE_CHECKING:
+    from volta_mlir.control import Intermediate
+
+__all__ = ["CheckpointedSequential", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 class _Container(Module):
@@ -200,6 +204,64 @@ class Sequential(_List):
 
     def __iadd__(self, other: Sequential) -> Self:
         return self.extend(other)
+
+
+class CheckpointedSequential(Sequential):
+    """A Sequential that keeps only some of what its modules pass on for the backward pass, and computes the rest again.
+
+    With ``checkpoint_every`` near the root of the number of modules, the memory for intermediate values grows like that
+    root (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). Results, gradients, what is drawn at
+    random and running statistics are those of a Sequential. The option ``memory_budget`` of :func:`volta_mlir.jit` does
+    the same without being told where.
+
+    Args:
+        layers: the modules, or a dict of them by name.
+        checkpoint_every: how many modules are computed again together, from what the last of those before returned.
+        policy: which values are kept besides; see :func:`volta_mlir.checkpoint`.
+
+    Raises:
+        OptionError: ``checkpoint_every`` is no positive integer.
+
+    Example:
+        >>> from volta_mlir import nn, ones
+        >>> model = CheckpointedSequential([nn.Linear(4, 4) for _ in range(9)], checkpoint_every=3)
+        >>> model(ones((2, 4))).shape
+        (2, 4)
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Module] | Mapping[str, Module],
+        checkpoint_every: int = 1,
+        policy: Callable[[Intermediate], bool] | None = None,
+    ) -> None:
+        if not isinstance(checkpoint_every, int) or isinstance(checkpoint_every, bool) or checkpoint_every < 1:
+            raise OptionError(f"checkpoint_every is how many modules, 1 at least, got {checkpoint_every!r}")
+        super().__init__(*([layers] if isinstance(layers, Mapping) else layers))
+        self.checkpoint_every = checkpoint_every
+        self.policy = policy
+
+    def forward(self, input: Any) -> Any:
+        from volta_mlir.control import checkpoint  # needs the MLIR bindings, which making a model does not
+
+        def run(modules: list[Module], input: Any) -> Any:
+            for module in modules:
+                input = module(input)
+            return input
+
+        modules = list(self)
+        for start in range(0, len(modules), self.checkpoint_every):
+            input = checkpoint(run, policy=self.policy)(modules[start : start + self.checkpoint_every], input)
+        return input
+
+    def extra_repr(self) -> str:
+        return f"checkpoint_every={self.checkpoint_every}"
+
+    def __getitem__(self, index: int | slice) -> Any:
+        found = super().__getitem__(index)
+        if isinstance(index, slice):
+            found.checkpoint_every, found.policy = self.checkpoint_every, self.policy
+        return found
 
 
 class _Dict(_Container):
