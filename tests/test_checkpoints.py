@@ -244,84 +244,12 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 1
 
 
-# Trains, and is killed at random moments: one process starts others, so that the libraries are imported once.
-KILLED = """
-import json, os, random, signal, sys, time
-import numpy as np
-import volta_mlir as volta
-from volta_mlir import nn, optim
-from volta_mlir.checkpoints import Checkpoints
-from volta_mlir.data import DataLoader
-
-DIRECTORY, KILLS, STEPS = sys.argv[1], int(sys.argv[2]), 12
-optimizer = optim.Adam(lr=0.05)
-rows = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-
-def start():
-    model = nn.Linear(3, 2)
-    model.load_state_dict({"weight": np.ones((2, 3)), "bias": np.zeros(2)})
-    return {"model": model, "optimizer": optimizer.init(model), "key": volta.random.key(4), "step": 0}
-
-def train(directory):
-    checkpoints, state = Checkpoints(directory, keep=2), start()
-    loader = DataLoader(rows, batch_size=4, shuffle=True, seed=2, prefetch=1)
-    if checkpoints.latest() is not None:
-        _, state, position = checkpoints.restore(state)
-        loader.load_state_dict(position)
-    while state["step"] < STEPS:
-        for x in loader:
-            noise = volta.random.normal(volta.random.fold_in(state["key"], state["step"]), x.shape)
-            gradients = volta.grad(lambda model: ((model(x + noise) - 1) ** 2).mean())(state["model"])
-            model, inner = optimizer.update(state["model"], gradients, state["optimizer"])
-            state = {**state, "model": model, "optimizer": inner, "step": state["step"] + 1}
-            checkpoints.save(state["step"], state, loader.state_dict())
-            if state["step"] == STEPS:
-                break
-
-def final(directory):
-    step, state, _ = Checkpoints(directory).restore(start())
-    assert step == STEPS
-    return [np.asarray(leaf).tobytes() for leaf in volta.tree.leaves(state)]
-
-begin = time.monotonic()
-train(DIRECTORY + "/whole")
-duration = time.monotonic() - begin
-expected = final(DIRECTORY + "/whole")
-random.seed(0)
-kills = runs = unfinished = partial = 0
-while kills < KILLS or not runs:
-    directory = f"{DIRECTORY}/killed-{runs}"
-    child = os.fork()
-    if not child:
-        train(directory)
-        os._exit(0)
-    if kills < KILLS:
-        time.sleep(random.uniform(0, duration / 3))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    checkpoints = Checkpoints(directory)
-    for step in checkpoints.steps():
-        assert checkpoints.restore(start(), step).state["step"] == step
-    if os.path.isdir(directory):
-        unfinished += sum(name.endswith(".unfinished") for name in os.listdir(directory))
-    partial += 0 < (checkpoints.latest() or 0) < STEPS
-    if os.WIFSIGNALED(status):
-        kills += 1
-    else:
-        assert os.WEXITSTATUS(status) == 0
-    if checkpoints.latest() == STEPS:  # also when it was killed after its last step
-        assert final(directory) == expected
-        runs += 1
-print(json.dumps({"kills": kills, "runs": runs, "partial": partial, "unfinished": unfinished}))
-"""
-
-
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.full)])
-def test_a_run_that_is_killed_ends_as_one_that_is_not(tmp_path: Path, kills: int) -> None:
-    command = [sys.executable, "-c", KILLED, tmp_path, str(kills)]
+def test_a_run_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, Path(__file__).with_name("killed.py"), tmp_path, "50"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
-    assert counts["kills"] == kills
+    assert counts["kills"] == 50
     assert counts["runs"] >= 1
-    assert counts["partial"] >= 1, "at least one was killed between its first and its last step"
+    assert counts["partial"] >= 10, "many were killed between their first and their last step"
+    assert counts["unfinished"] >= 5, "some were killed while they wrote a file"

@@ -179,7 +179,8 @@ class Trainer:
         self._evaluations_since_best = 0
         self._saved_step: int | None = None
         self._pending: list[tuple[int, dict[str, Any]]] = []
-        self._window = _Window()
+        self._values: dict[str, list[float]] = defaultdict(list)  # of the steps since the last message
+        self._clock = _Clock()
 
     @property
     def state(self) -> Any:
@@ -277,15 +278,15 @@ class Trainer:
 
     def _train(self, total: int, is_interrupted: Callable[[], bool]) -> None:
         is_first = True
-        self._window = _Window()
+        self._clock = _Clock()
         while self.step < total and self.stop_reason is None:
             before = self.step
             for batch in self._epoch():
                 self._advance(batch, check=is_first)
                 if is_first:  # which was traced and compiled
-                    self._window = _Window()
+                    self._clock = _Clock()
                 else:
-                    self._window.count(batch, self.tokens)
+                    self._clock.count(batch, self.tokens)
                 is_first = False
                 for callback in self.callbacks:
                     callback.on_step(self)
@@ -333,7 +334,7 @@ class Trainer:
         """What there is to do after a step."""
         if is_last or self.stop_reason is not None or self.step % self.log_every == 0:
             self._log()
-        with self._window.paused():
+        with self._clock.paused():
             length = self.steps_per_epoch
             is_best = False
             if self.evaluate is not None and (is_last or _is_due(self.step, self.evaluate_every or length)):
@@ -351,9 +352,9 @@ class Trainer:
         metrics = {name: math.fsum(column) / len(column) for name, column in values.items()}
         if "lr" in values:
             metrics["lr"] = values["lr"][-1]
-        metrics |= self._window.rates()
+        metrics |= self._clock.rates()
         metrics["peak_memory"] = _peak_memory()
-        self._window = _Window()
+        self._values, self._clock = defaultdict(list), _Clock()
         self._publish({f"train/{name}": value for name, value in metrics.items()})
 
     def _fetched(self) -> dict[str, list[float]]:
@@ -368,9 +369,9 @@ class Trainer:
             if not math.isfinite(numbers["loss"]):
                 raise NaNError(self._explained(step, numbers["loss"]))
             for name, number in numbers.items():
-                self._window.values[name].append(number)
+                self._values[name].append(number)
             del self._pending[0]
-        return self._window.values
+        return self._values
 
     def _explained(self, step: int, loss: float) -> str:
         latest = None if self.checkpoints is None else self.checkpoints.latest()
@@ -421,9 +422,9 @@ class Trainer:
         self._state = tuple(state[name] for name in self._names)
 
     def _save(self, is_best: bool) -> None:
-        self._fetched()  # raises before a state with NaN is saved
         assert self.checkpoints is not None
         progress = {
+            "metrics": self._fetched(),  # raises before a state with NaN is saved
             "best": self.best,
             "best_step": self.best_step,
             "evaluations_since_best": self._evaluations_since_best,
@@ -443,6 +444,7 @@ class Trainer:
         progress = extra["progress"]
         self.best, self.best_step = progress["best"], progress["best_step"]
         self._evaluations_since_best = progress["evaluations_since_best"]
+        self._values = defaultdict(list, progress["metrics"])
         if self.best_step == self.step:  # killed before it was marked, maybe
             self.checkpoints.mark_best(self.step)
         log.info("resumed from step %d, %s", self.step, self.checkpoints.path(self.step))
@@ -589,11 +591,10 @@ class _Progress(Callback):
             self._bar = None
 
 
-class _Window:
-    """The steps since the last message: their metrics, and how long they took."""
+class _Clock:
+    """How long the steps since the last message took, and what was trained on in them."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
         self._begin = time.perf_counter()
         self._samples = self._tokens = 0
 
