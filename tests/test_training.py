@@ -217,7 +217,6 @@ def test_a_run_that_is_resumed_ends_as_one_that_is_not(tmp_path: Path, stop: int
     resumed = trainer("parts")
     resumed.fit(epochs=2)
     assert contents(resumed.state) == contents(whole.state)
-    assert resumed.history[-1][1]["train/loss"] == whole.history[-1][1]["train/loss"], "the mean since the last message"
     assert set(volta.weights.load(Checkpoints(tmp_path / "parts").path(10))) >= {"model.weight", "state.step", "key"}
     with pytest.raises(ValueError, match="has checkpoints of another run"):
         trainer("parts").fit(epochs=2, resume=False)
