@@ -1,0 +1,51 @@
+"""The programs under examples/, as users run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import volta_mlir as volta
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, *arguments: str | Path, cwd: Path) -> str:
+    """What an example prints."""
+    command = [sys.executable, "-W", "error", EXAMPLES / name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_says_how_it_is_run() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        docstring = path.read_text().split('"""')[1]
+        assert f"python examples/{path.name}" in docstring, path
+
+
+def test_train_mlp_is_interrupted_and_goes_on(tmp_path: Path) -> None:
+    whole = run("train_mlp.py", "--output", "whole", cwd=tmp_path)
+    assert float(re.search(r"held-out images: ([\d.]+)%", whole)[1]) > 97
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "train_mlp.py", "--output", "parts"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.startswith("step 200 "):
+            os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 0
+    process.stderr.close()
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    assert run("train_mlp.py", "--output", "parts", cwd=tmp_path) == whole
+    contents = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert contents[0] == contents[1]
+    assert list(volta.weights.load(tmp_path / "whole" / "model.safetensors")) == [
+        f"{layer}.{name}" for layer in (0, 2, 4) for name in ("weight", "bias")
+    ]
