@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir.stream_ops import GROUPS, entry_point, operand_segments, tied_operands
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -112,7 +114,7 @@ class _Schedule:
                     self._operation(child.operation)
 
     def _operation(self, op: Any) -> None:
-        if op.name in _GROUPS:
+        if op.name in GROUPS:
             self._enter(op)
             self._leave(op)
             return
@@ -178,41 +180,29 @@ class _Schedule:
             self._sharing[value] = root
 
 
-_GROUPS = {"stream.async.execute", "stream.async.concurrent"}
-#: Operations whose result is their first operand, changed in place.
-_IN_PLACE = {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
-
-
 def _is_resource(value: Any) -> bool:
     return str(value.type).startswith("!stream.resource")
 
 
 def _tied_operand(op: Any, result: int) -> Any:
-    if op.name in _IN_PLACE:
-        return op.operands[0]
+    """The operand whose memory a result is; None where it is its own."""
     if op.name == "stream.timepoint.await":  # the same resources, now ready
         return op.operands[result]
-    if "tied_operands" in op.attributes:
-        tied = [entry.value for entry in op.attributes["tied_operands"]][result]
-        if tied >= 0:  # counted from the first operand after a dispatch's workload
-            before = next(iter(op.attributes["operandSegmentSizes"])) if op.name == "stream.async.dispatch" else 0
-            return op.operands[tied + before]
-    return None
+    tied = tied_operands(op)[result]
+    return None if tied is None else op.operands[tied]
 
 
 def _result_sizes(op: Any) -> list[int]:
     """The sizes of the results, which are an operation's last operands."""
     if not any(_is_resource(r) for r in op.results) or not op.name.startswith("stream."):
         return []
-    count = list(op.attributes["operandSegmentSizes"])[-1] if "operandSegmentSizes" in op.attributes else 1
+    count = operand_segments(op)[-1] if "operandSegmentSizes" in op.attributes else 1
     return [_constant(op.operands[i]) for i in range(len(op.operands) - count, len(op.operands))]
 
 
 def kernel_name(op: Any) -> str:
     """What an operation is called in reports."""
-    if "entry_points" in op.attributes:
-        return str(next(iter(op.attributes["entry_points"])).value[-1])
-    return str(op.name).rpartition(".")[2]
+    return entry_point(op) or str(op.name).rpartition(".")[2]
 
 
 def user_line(location: Any) -> str:

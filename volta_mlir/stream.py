@@ -15,8 +15,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-# Operations whose first operand is the buffer that their result is stored in. The others name it in `tied_operands`.
-_WRITES_FIRST_OPERAND = {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
+from volta_mlir.stream_ops import (
+    GROUPS,
+    WRITES_FIRST_OPERAND,
+    entry_point,
+    first_argument,
+    operand_segments,
+    tied_operands,
+)
+
 # Operations that only read their operands, whatever the region they are in.
 _READERS = {
     "stream.async.clone",
@@ -25,8 +32,7 @@ _READERS = {
     "stream.async.slice",
     "stream.async.transfer",
     "stream.tensor.export",
-} | _WRITES_FIRST_OPERAND
-_REGION_OPS = {"stream.async.execute", "stream.async.concurrent"}
+} | WRITES_FIRST_OPERAND
 _IGNORED = {"hal.buffer_view.assert", "stream.resource.size"}
 
 
@@ -99,18 +105,18 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
         for use in value.uses:
             op, index = use.owner, use.operand_number
             name = op.name
-            if name in _REGION_OPS:
+            if name in GROUPS:
                 pending.append((op.regions[0].blocks[0].arguments[index], version))
             elif name == "stream.yield":
                 parent = _parent(op)
-                if parent.name not in _REGION_OPS:
+                if parent.name not in GROUPS:
                     return hazard(parent.name, parent.name, "passes the buffer through control flow:")
                 pending.append((parent.results[index], version))
             elif name == "stream.timepoint.await":
                 pending.append((op.results[index], version))
-            elif (result := _tied_result(op, index)) is not None:
+            elif index in (tied := tied_operands(op)):
                 versions.append(_Version(version, op))
-                pending.append((op.results[result], versions[-1]))
+                pending.append((op.results[tied.index(index)], versions[-1]))
             elif name in _READERS:
                 version.readers.append((op, index))
             elif name not in _IGNORED:
@@ -138,34 +144,13 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
 
 
 def _describe(op: Any) -> str:
-    if "entry_points" in op.attributes:
-        return "dispatch @" + str(next(iter(op.attributes["entry_points"])).value[-1])
-    return str(op.name)
+    kernel = entry_point(op)
+    return str(op.name) if kernel is None else f"dispatch @{kernel}"
 
 
 def _parent(op: Any) -> Any:
     """The enclosing operation as a plain Operation, so that comparisons work."""
     return op.operation.parent.operation
-
-
-def _segments(op: Any) -> list[int]:
-    return list(op.attributes["operandSegmentSizes"])
-
-
-def _resource_base(op: Any) -> int:
-    """The index of a dispatch's first argument: the workload comes before."""
-    return _segments(op)[0] if op.name == "stream.async.dispatch" else 0
-
-
-def _tied_result(op: Any, operand: int) -> int | None:
-    """The result that is stored in the buffer of this operand."""
-    if op.name in _WRITES_FIRST_OPERAND:
-        return 0 if operand == 0 else None
-    if "tied_operands" in op.attributes:
-        for result, tied in enumerate(op.attributes["tied_operands"]):
-            if tied.value >= 0 and tied.value + _resource_base(op) == operand:
-                return result
-    return None
 
 
 class _Program:
@@ -247,18 +232,18 @@ class _Program:
         """Whether a dispatch that reads the buffer through the very binding it writes does so element by element."""
         if writer.name != "stream.async.dispatch":
             return True  # copies, fills and updates do not read what they overwrite
-        tied = [t.value for t in writer.attributes["tied_operands"]]
-        return all(self._bindings_agree(writer, t, t) for t in tied if t >= 0)
+        bindings = [tied - first_argument(writer) for tied in tied_operands(writer) if tied is not None]
+        return all(self._bindings_agree(writer, binding, binding) for binding in bindings)
 
     def reads_what_it_writes(self, dispatch: Any, operand: int) -> bool:
         """Whether a dispatch that overwrites a buffer reads it only at the element that it is about to write."""
         if dispatch.name != "stream.async.dispatch":
             return False
-        base = _resource_base(dispatch)
+        base = first_argument(dispatch)
         buffer = dispatch.operands[operand]
         reads = operand - base
-        tied = [t.value for t in dispatch.attributes["tied_operands"] if t.value >= 0]
-        writes = [t for t in tied if dispatch.operands[t + base] == buffer]
+        tied = [t for t in tied_operands(dispatch) if t is not None]
+        writes = [t - base for t in tied if dispatch.operands[t] == buffer]
         return all(
             self._range(dispatch, reads) == self._range(dispatch, write)
             and self._bindings_agree(dispatch, reads, write)
@@ -268,7 +253,7 @@ class _Program:
     @staticmethod
     def _range(dispatch: Any, argument: int) -> tuple[Any, Any]:
         """Offset and end of a resource argument. The segments are workload, arguments, sizes, offsets, ends."""
-        segments = _segments(dispatch)
+        segments = operand_segments(dispatch)
         base = segments[0]
         resources = [i for i in range(segments[1]) if "stream.resource" in str(dispatch.operands[base + i].type)]
         position = resources.index(argument)
@@ -359,7 +344,7 @@ def _flows_elementwise(value: Any, store: Any) -> bool:
         return index == 1 and _flows_elementwise(op.results[0], store)
     if not op.name.startswith("linalg.") or "operandSegmentSizes" not in op.attributes:
         return False
-    inputs = _segments(op)[0]
+    inputs = operand_segments(op)[0]
     if index >= inputs:  # the initial value: read, updated and written at the same place
         return _flows_elementwise(op.results[index - inputs], store)
     if op.name != "linalg.generic" or any("parallel" not in str(i) for i in op.attributes["iterator_types"]):
