@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -397,6 +398,23 @@ def test_the_average_weighs_batches() -> None:
     assert means == {"x": 2.0, "y": 1.0}
     with pytest.raises(ValueError, match="the loader gave no batch"):
         average(lambda x: {}, [])
+
+
+def test_a_full_disk_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    loader = DataLoader(np.ones(8, np.float32), prefetch=0)
+    trainer = Trainer(counting, 0.0, loader, checkpoints=tmp_path, checkpoint_every=2)
+    trainer.fit(steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WeightsError, match=r"No space left on device; the checkpoint of step 2 stays"):
+            trainer.fit(epochs=1)
+    assert Checkpoints(tmp_path).steps() == [2]
+    assert (trainer.step, trainer.state) == (4, 4)
+    assert trainer.fit(epochs=1) == 8, "once there is space, it goes on from where it was"
+    assert Trainer(counting, 0.0, loader, checkpoints=tmp_path).fit(epochs=1) == 8
 
 
 def test_an_exception_of_the_step_leaves_the_state(tmp_path: Path) -> None:
