@@ -197,6 +197,28 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     assert everything.steps() == list(range(5))
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_one_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+
+        def link(*args: Any) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", link)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    assert checkpoints.best() is None
+    for step, value in ((1, 10), (2, 20), (2, 21), (3, 30)):
+        checkpoints.save(step, {"n": value})
+        if step < 3:
+            checkpoints.mark_best(step)
+            checkpoints.mark_best(step)
+            assert checkpoints.restore_best({"n": 0}) == (step, {"n": value}, None)
+    assert sorted(os.listdir(tmp_path)) == [checkpoints._best_path(2).name, checkpoints.path(3).name]
+    with pytest.raises(WeightsError, match="No such file"):
+        checkpoints.mark_best(2)  # which is gone but for its other name
+    assert checkpoints.restore_best({"n": 0}).state == {"n": 21}
+
+
 def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, {"w": Tensor([1.0])})

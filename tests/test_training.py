@@ -150,6 +150,8 @@ def test_arguments_that_make_no_sense() -> None:
     loader = DataLoader(ROWS)
     with pytest.raises(ValueError, match="give it one of its own"):
         Trainer(counting, 0.0, loader, evaluate=lambda total: average(lambda x: {}, loader)).fit(epochs=1)
+    with pytest.raises(ValueError, match=r"evaluate changed the state, as by model\.eval\(\)"):
+        Trainer(lambda model, x: (model, 0), nn.Dropout(), [1], evaluate=lambda model: {"a": model.eval() and 0}).fit(1)
     with pytest.raises(ValueError, match="pass checkpoints to the Trainer"):
         Trainer(counting, 0.0, [1]).restore_best()
 
@@ -195,6 +197,17 @@ def test_evaluation_the_best_state_and_patience(tmp_path: Path) -> None:
         counting, 0.0, loader, evaluate=evaluate, checkpoints=tmp_path, monitor="accuracy", mode="max", patience=2
     )
     assert (again.fit(epochs=100), again.step, again.best) == (8, 8, 0.7)
+
+
+def test_an_evaluation_that_is_nan_is_never_the_best() -> None:
+    trainer = Trainer(
+        counting, 0.0, [1], evaluate=Scripted([np.nan, 3, np.nan, 2, np.nan, 4]), monitor="accuracy", patience=2
+    )
+    trainer.fit(epochs=9)
+    assert (trainer.step, trainer.best, trainer.best_step) == (6, 2, 4)
+    trainer = Trainer(counting, 0.0, [1], evaluate=Scripted([np.nan] * 9), monitor="accuracy", patience=2)
+    trainer.fit(epochs=9)
+    assert (trainer.step, trainer.best) == (2, None)
 
 
 def test_an_evaluation_after_each_epoch_and_the_last_step() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from volta_mlir import tree as trees
 from volta_mlir import weights
-from volta_mlir.atomic import UNFINISHED
+from volta_mlir.atomic import UNFINISHED, replacing
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import ShapeError, WeightsError
 from volta_mlir.modules import leaf_identities
@@ -199,10 +199,10 @@ class Checkpoints:
     def mark_best(self, step: int) -> None:
         """Keeps the checkpoint of this step besides the last few, until another one is marked.
 
-        Its file gets a second name, so that nothing is copied.
+        Its file gets a second name; on a file system without links it is copied.
 
         Raises:
-            WeightsError: there is no checkpoint of that step, or the file system has no links.
+            WeightsError: there is no checkpoint of that step, or the directory cannot be written.
 
         >>> import tempfile
         >>> checkpoints = Checkpoints(tempfile.mkdtemp(), keep=1)
@@ -213,12 +213,22 @@ class Checkpoints:
         >>> checkpoints.steps(), checkpoints.best(), checkpoints.restore_best({"w": 0.0}).state
         ([3], 2, {'w': 2.0})
         """
-        path = self._best_path(step)
+        source, path = self.path(step), self._best_path(step)
+        link = self.directory / f".{source.name}.best{UNFINISHED}"
         try:
-            with contextlib.suppress(FileExistsError):
-                os.link(self.path(step), path)
+            link.unlink(missing_ok=True)
+            try:
+                os.link(source, link)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                with replacing(path) as file:
+                    file.write(source.read_bytes())
+            else:
+                os.replace(link, path)
+                link.unlink(missing_ok=True)  # where both were names of one file, nothing was replaced
         except OSError as error:
-            raise WeightsError(f"{path}: {error.strerror}") from error
+            raise WeightsError(f"{source}: {error.strerror}") from error
         for other in self._steps("best"):
             if other != step:
                 self._best_path(other).unlink(missing_ok=True)

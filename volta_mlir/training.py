@@ -73,9 +73,10 @@ class Callback:
 class Trainer:
     """Calls a training step for batch after batch, and looks after what goes with it.
 
-    Every ``log_every`` steps the losses of the steps since are fetched from the device, and shown: in a progress bar on
-    a terminal, otherwise as messages of the logger ``volta.train`` at the level INFO. Learning rate: what the step
-    returns as ``"lr"``. Between these moments nothing is fetched.
+    Every ``log_every`` steps it fetches the metrics of the steps since from the device, and shows their means with
+    throughput and the memory of the process: in a progress bar on a terminal, otherwise as messages of the logger
+    ``volta.train`` at the level INFO. In between nothing is waited for. Of ``"lr"``, the learning rate where the step
+    returns it, the last value is shown.
 
     Args:
         train_step: called as ``train_step(*state, *batch)``, with a batch that is a dict as ``**batch``. Returns
@@ -86,7 +87,8 @@ class Trainer:
             with what :meth:`fit` returns.
         loader: a :class:`volta_mlir.data.DataLoader`, or anything that each ``for`` loop takes an epoch's batches from.
             It needs a length for all that counts epochs, and ``state_dict`` and ``load_state_dict`` for checkpoints.
-        evaluate: called as ``evaluate(*state)``; returns a dict of numbers.
+        evaluate: called as ``evaluate(*state)``; returns a dict of numbers. It leaves the state and the loader as they
+            are: ``model.eval()`` belongs in a compiled function, which has a model of its own while it is traced.
         evaluate_every: steps between evaluations; default one epoch. There is one after the last step too.
         checkpoints: a directory, or :class:`volta_mlir.checkpoints.Checkpoints`, which says how many are kept. The best
             one by ``monitor`` is kept besides.
@@ -177,7 +179,6 @@ class Trainer:
         self._state: tuple[Any, ...] = state if self._is_tuple else (state,)
         self._names = _parameter_names(train_step, len(self._state))
         self._evaluations_since_best = 0
-        self._saved_step: int | None = None
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._values: dict[str, list[float]] = defaultdict(list)  # of the steps since the last message
         self._clock = _Clock()
@@ -384,17 +385,20 @@ class Trainer:
     def _evaluated(self) -> bool:
         """Evaluates; whether the state is the best one so far."""
         assert self.evaluate is not None
-        before = self._position()
+        position, structure = self._position(), trees.flatten(self._state)[1]
         numbers = {name: _as_number(name, value) for name, value in self.evaluate(*self._state).items()}
-        if self._position() != before:
+        if self._position() != position:
             raise OptionError("evaluate takes batches of the loader that training goes through: give it one of its own")
+        if trees.flatten(self._state)[1] != structure:
+            raise OptionError("evaluate changed the state, as by model.eval(): call that inside of a compiled function")
         self._publish({f"eval/{name}": value for name, value in numbers.items()})
         if self.monitor is None:
             return False
         if self.monitor not in numbers:
             raise OptionError(f"monitor is {self.monitor!r}: evaluate gave {', '.join(numbers) or 'nothing'}")
         value = numbers[self.monitor]
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+        sign = -1 if self.mode == "min" else 1
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
             self.best, self.best_step, self._evaluations_since_best = value, self.step, 0
             return True
         self._evaluations_since_best += 1
@@ -404,8 +408,8 @@ class Trainer:
     def _check_patience(self) -> None:
         if self.patience is not None and self._evaluations_since_best >= self.patience:
             self.stop(
-                f"{self._evaluations_since_best} evaluations without a better {self.monitor} than {self.best:.6g},"
-                f" that of step {self.best_step}"
+                f"{self._evaluations_since_best} evaluations without a better {self.monitor} than"
+                f" {self.best}, that of step {self.best_step}"
             )
 
     def _publish(self, metrics: dict[str, float]) -> None:
