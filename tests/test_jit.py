@@ -599,6 +599,9 @@ def test_what_donate_auto_leaves_alone():
     assert auto(lambda t, x: (t, x.sum()), tied, x) == ("t",)
     assert auto(lambda t, x: ([t[0], t[1] + 1], x.sum()), tied, x) == (), "it comes back untied"
     assert auto(lambda t, x: ([t[0], t[0]], x.sum()), free, x) == ()
+    with pytest.warns(UserWarning, match='donate="auto" finds no argument that clearly comes back'):
+        volta.jit(lambda a, target: (a, target["w"].sum()), donate="auto")(a, other)
+    assert copy.copy(volta.jit(lambda x: x, donate="auto")).donate == "auto"
     with pytest.raises(TraceError, match="has no argument 'auto'"):
         volta.jit(lambda x: x, donate=("auto",))
     assert volta.jit(lambda auto: (auto + 1,), donate=("auto",)).lower(x).donated_arguments == ("auto",)

@@ -20,6 +20,7 @@ from volta_mlir import nn, optim
 from volta_mlir.checkpoints import Checkpoints
 from volta_mlir.data import DataLoader
 from volta_mlir.errors import NaNError, ShapeError, WeightsError
+from volta_mlir.progress import working
 from volta_mlir.tensor import Tensor
 from volta_mlir.training import Callback, CSVLogger, TensorBoardLogger, Trainer, average
 
@@ -397,7 +398,13 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
-    Trainer(counting, 0.0, [1, 2], evaluate=lambda total: {"total": total}, log_every=1).fit(epochs=2)
+
+    def evaluate(total: float) -> dict[str, float]:
+        with working("compiling"):  # which has a line of its own elsewhere
+            assert not [thread for thread in threading.enumerate() if "_show" in thread.name]
+        return {"total": total}
+
+    Trainer(counting, 0.0, [1, 2], evaluate=evaluate, log_every=1).fit(epochs=2)
     shown = capfd.readouterr().err
     assert "training" in shown
     assert "4/4" in shown

@@ -671,6 +671,11 @@ class Compiled:
         if lost:
             names = ", ".join(lost)
             warn(f"{lowered.name}: no result can take the buffers of the donated {names}: none has their shape")
+        if lowered.jitted.donate == "auto" and not any(lowered.donated):
+            warn(
+                f'{lowered.name}: donate="auto" finds no argument that clearly comes back as a result; name those that'
+                " the results may overwrite"
+            )
 
     def _emit(self, donations: Mapping[str, Mapping[int, int]]) -> str:
         """The linalg text with these donations and the signature that describes them."""
