@@ -34,8 +34,9 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name
-from volta_mlir.passes.fused import FUSED, Nest, is_fused, is_pointwise, loops_of
+from volta_mlir.passes.fused import FUSED, SAVED, Nest, is_fused, is_pointwise, loops_of
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
+from volta_mlir.passes.structure import label_of, uses_of
 
 #: How many operations take as long as moving one byte to or from memory, on a core with vector units.
 OPERATIONS_PER_BYTE = 16
@@ -200,6 +201,7 @@ class FusionPlan:
                 cost = type(op).cost([v.spec for v in operands], [node.result.spec], **op.attribute_values())
                 node.flops, node.nbytes = cost.flops / max(1, node.result.spec.size), cost.bytes
             self.nodes.append(node)
+        self.functions: dict[Any, Any] = {}
         self.plain_reductions: set[Node] = set()
         self._decide()
         while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
@@ -357,21 +359,21 @@ class FusionPlan:
                 node.op.operation.move_before(end)
             if dispatch not in fused:
                 continue
-            names = []
+            names, saved = [], 0
             for group in dispatch.groups:
-                saved = sum(n.nbytes for n in group.ops if n not in counted)
+                saved += sum(n.nbytes for n in group.ops if n not in counted)
                 saved -= sum(v.nbytes for v in group.inputs) + sum(n.result.nbytes for n in group.results)
                 counted.update(group.ops)
-                names.append(self._define(module, group, saved))
-            self._call(module, dispatch, names, read)
+                names.append(self._define(module, group))
+            self._call(module, dispatch, names, saved, read)
         replaced = {node for dispatch in fused for node in dispatch.results}
         for node in reversed(self.nodes):
             if (node.fusable or node in replaced) and not any(list(r.uses) for r in node.op.operation.results):
                 node.op.operation.erase()
 
-    def _define(self, module: Any, group: Group, saved: int) -> str:
+    def _define(self, module: Any, group: Group) -> str:
         """The function of a group."""
-        function, values = self._new_function(module, group.inputs, group.results, saved)
+        function, values = self._new_function(module, group.inputs, group.results)
         with ir.InsertionPoint(function.entry_block):
             for node in group.ops:
                 copy = node.op.operation.clone()
@@ -380,9 +382,9 @@ class FusionPlan:
                 values[node.result] = copy.results[0]
             with group.results[-1].op.location:
                 func.ReturnOp([values[n.result] for n in group.results])
-        return str(function.sym_name.value)
+        return self._shared(function)
 
-    def _call(self, module: Any, dispatch: Dispatch, names: list[str], read: Mapping[Value, int]) -> None:
+    def _call(self, module: Any, dispatch: Dispatch, names: list[str], saved: int, read: Mapping[Value, int]) -> None:
         """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
         location = _location_of([dispatch.results[-1], *(n for group in dispatch.groups for n in group.ops)])
         results = dispatch.results
@@ -392,8 +394,8 @@ class FusionPlan:
             results = [n for n in results if read[n.result]]
             inside = [v for group in dispatch.groups for v in group.inputs if v not in dispatch.inputs]
             dropped = [n.result for n in dispatch.results if n not in results]
-            saved = sum(v.nbytes for v in (*inside, *dropped))
-            function, values = self._new_function(module, dispatch.inputs, results, saved)
+            saved += sum(v.nbytes for v in (*inside, *dropped))
+            function, values = self._new_function(module, dispatch.inputs, results)
             with ir.InsertionPoint(function.entry_block):
                 for group, callee in zip(dispatch.groups, names, strict=True):
                     with _location_of([group.results[-1], *group.ops]):
@@ -402,23 +404,33 @@ class FusionPlan:
                     values.update(zip([n.result for n in group.results], call.results, strict=True))
                 with location:
                     func.ReturnOp([values[n.result] for n in results])
-            name = function.sym_name.value
+            name = self._shared(function)
         with location, ir.InsertionPoint(self.nodes[-1].op.operation):
             call = func.CallOp([n.result.handle.type for n in results], name, [v.handle for v in dispatch.inputs])
+            call.attributes[SAVED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
         for node, value in zip(results, call.results, strict=True):
             node.result.handle.replace_all_uses_with(value)
             node.result.handle = value
 
-    def _new_function(
-        self, module: Any, inputs: list[Value], results: list[Node], saved: int
-    ) -> tuple[Any, dict[Value, Any]]:
+    def _shared(self, function: Any) -> str:
+        """The name of a function, or of an equal one that was there before, as those of a network's layers are."""
+        ops = [op.operation for op in function.entry_block.operations]
+        uses, reads = uses_of(ops)
+        arguments = tuple(ir.BlockArgument(op.operands[i]).arg_number for op, i in reads)
+        structure = tuple(map(label_of, ops)), uses, arguments
+        found = self.functions.setdefault(structure, function)
+        if found is not function:
+            function.erase()
+        return str(found.sym_name.value)
+
+    def _new_function(self, module: Any, inputs: list[Value], results: list[Node]) -> tuple[Any, dict[Value, Any]]:
         """A function without ops, and its arguments for the inputs."""
         types = [v.handle.type for v in inputs], [n.result.handle.type for n in results]
         name = unique_name(module, f"{self.function.sym_name.value}.fused")
         with results[-1].op.location:
             function = func.FuncOp(name, types, visibility="private", ip=ir.InsertionPoint(module.body))
             arguments = function.add_entry_block().arguments
-        function.attributes[FUSED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
+        function.attributes[FUSED] = ir.UnitAttr.get()
         return function, dict(zip(inputs, arguments, strict=True))
 
 
@@ -586,7 +598,7 @@ def fusion_report(module: Any) -> FusionReport:
                         name=callee.sym_name.value,
                         ops=tuple(op.mnemonic for op in ops),
                         results=tuple(map(spec_of, callee.type.results)),
-                        bytes_saved=sum(ir.IntegerAttr(part.attributes[FUSED]).value for part in parts),
+                        bytes_saved=ir.IntegerAttr(call.operation.attributes[SAVED]).value,
                         location=source_location(call.location),
                     )
                 )

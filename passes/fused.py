@@ -3,7 +3,7 @@
 A group is a private function with the attribute ``volta.fused``, called where the group stands::
 
     func.func private @step.fused(%x: tensor<8x4xf32>, %b: tensor<4xf32>) -> tensor<8x4xf32>
-        attributes {volta.fused = 640 : i64} {
+        attributes {volta.fused} {
       %0 = "volta.broadcast_in_dim"(%b) {dims = array<i64: 1>, shape = array<i64: 8, 4>} : …
       %1 = "volta.add"(%x, %0) : …
       %2 = "volta.tanh"(%1) : …
@@ -39,8 +39,10 @@ from volta_mlir.dtypes import TensorSpec
 from volta_mlir.mlir import ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in
 
-#: The attribute of a function that is one dispatch; its value is the number of bytes that this saves.
+#: The attribute of a function that is one dispatch.
 FUSED = "volta.fused"
+#: The attribute of a call of such a function: the number of bytes that this saves.
+SAVED = "volta.saved"
 
 Place = tuple[int | None, ...]
 

@@ -12,5 +12,6 @@ PIPELINE = (
     "volta-remat",
     "volta-fuse",
     "volta-alias",
+    "volta-outline",
     "convert-volta-to-linalg",
 )

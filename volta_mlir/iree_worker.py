@@ -78,6 +78,7 @@ def handle(request: Request) -> Answer:
     try:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
             invocation.run("flow")
+            invocation.inline()
             if request.wanted == "schedule":
                 return str(invocation.scheduled()).encode()
             if request.wanted == "buffers":
@@ -157,6 +158,15 @@ class _Invocation:
         self._call("SetCompileToPhase", phase)
         if not self._invocation.execute():
             raise _Refused(f"compiling to {phase}")
+
+    def inline(self) -> None:
+        """Inlines what volta-outline made functions of: they were to have dispatches formed once, not to be called."""
+        kept = [f for f in self.module().regions[0].blocks[0] if "inlining_policy" in f.operation.attributes]
+        for function in kept:
+            del function.operation.attributes["inlining_policy"]
+        pipeline = "inline{default-pipeline=},symbol-dce,util.func(cse)"
+        if kept and not self._invocation.execute_text_pass_pipeline(pipeline):
+            raise _Refused(pipeline)
 
     def module(self) -> Any:
         """The program as it is now, for reading."""

@@ -9,9 +9,9 @@
 
 // CHECK-LABEL: func.func @chain
 // CHECK-SAME: (%[[X:.*]]: tensor<8x4xf32>, %[[B:.*]]: tensor<4xf32>)
-// CHECK-NEXT: %[[Y:.*]] = call @chain.fused(%[[B]], %[[X]])
+// CHECK-NEXT: %[[Y:.*]] = call @chain.fused(%[[B]], %[[X]]) {volta.saved = 1024 : i64}
 // CHECK-NEXT: return %[[Y]]
-// CHECK: func.func private @chain.fused({{.*}}) -> tensor<8x4xf32> attributes {volta.fused = 1024 : i64}
+// CHECK: func.func private @chain.fused({{.*}}) -> tensor<8x4xf32> attributes {volta.fused}
 
 // LINALG-LABEL: func.func @chain
 // LINALG: linalg.generic {{.*}} iterator_types = ["parallel", "parallel"]} ins(%{{.*}}, %{{.*}} : tensor<{{.*}}>, tensor<{{.*}}>)
