@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import pytest
 
 # Compiled test programs survive between runs, and leave the user's cache alone.
 os.environ.setdefault("VOLTA_CACHE_DIR", str(Path(__file__).parent.parent / "build" / "test-cache"))
@@ -13,3 +16,11 @@ os.environ.setdefault("VOLTA_CACHE_DIR", str(Path(__file__).parent.parent / "bui
 # The same examples on every run: a test that passed does not fail later on unrelated changes.
 hypothesis.settings.register_profile("volta", derandomize=True, deadline=None, database=None, print_blob=False)
 hypothesis.settings.load_profile("volta")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts Python here and in programs that are started, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

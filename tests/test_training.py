@@ -260,6 +260,7 @@ class Interrupt(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_returns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loader = DataLoader(np.ones(4, np.float32), prefetch=0)
     trainer = Trainer(counting, 0.0, loader, checkpoints=tmp_path, callbacks=[Interrupt(2)])
