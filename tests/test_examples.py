@@ -51,3 +51,19 @@ def test_train_mlp_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert list(volta.weights.load(tmp_path / "whole" / "model.safetensors")) == [
         f"{layer}.{name}" for layer in (0, 2, 4) for name in ("weight", "bias")
     ]
+
+
+def percentages(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"accuracy.*: ([\d.]+)%", text)]
+
+
+def test_a_network_learns_the_digits(tmp_path: Path) -> None:
+    (accuracy,) = percentages(run("digits_cnn.py", cwd=tmp_path))
+    assert accuracy >= 98.5
+
+
+@pytest.mark.weights
+def test_a_fine_tuned_head_beats_a_classifier_of_pixels(tmp_path: Path) -> None:
+    pixels, features = percentages(run("finetune_efficientnet.py", cwd=tmp_path))
+    assert pixels < 65
+    assert features > 80

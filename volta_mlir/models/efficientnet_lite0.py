@@ -10,6 +10,9 @@ from volta_mlir import nn
 from volta_mlir.models.images import checked_images, preprocess, with_weights
 from volta_mlir.tensor import Tensor
 
+#: What is subtracted from pixels from 0 to 1, and what divides them then, as in training.
+MEAN, STD = 127 / 255, 128 / 255
+
 #: (blocks, kernel, stride of the first block, expansion, channels) of each stage.
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -161,11 +164,10 @@ class EfficientNetLite0(nn.Module):
     def preprocess(self, image: Any) -> Tensor:
         """A photograph, an array ``[H, W, 3]`` or an image of Pillow, as a batch of one image for this model.
 
-        See :func:`volta_mlir.models.images.preprocess`. Means and deviations are those of training: 127 and 128 for
-        pixels from 0 to 255.
+        See :func:`volta_mlir.models.images.preprocess`.
 
         >>> import numpy as np
         >>> EfficientNetLite0().preprocess(np.zeros((300, 400, 3), np.uint8)).shape
         (1, 3, 224, 224)
         """
-        return preprocess(image, self.image_size, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+        return preprocess(image, self.image_size, mean=[MEAN] * 3, std=[STD] * 3)
