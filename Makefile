@@ -58,6 +58,10 @@ bench: $(VENV)/installed-bench  ## Compare with PyTorch and JAX, and write docs/
 bench-memory: $(VENV)/installed-bench  ## Measure the memory of training steps against PyTorch, and write docs/memory.md
 	$(BIN)/python -m volta_mlir.tools.bench_memory
 
+.PHONY: bench-compile
+bench-compile: $(VENV)/installed-test  ## Measure how long a training step takes to compile, by the number of its layers
+	$(BIN)/python -m volta_mlir.tools.bench_compile
+
 .PHONY: docs
 docs: $(VENV)/installed-test  ## Write the reference of operations and passes under docs/
 	$(BIN)/python -m volta_mlir.tools.docs

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from volta_mlir.tools import bench, bench_memory
+from volta_mlir.tools import bench, bench_compile, bench_memory
 from volta_mlir.tools.benchmarks import report, session, worker
 from volta_mlir.tools.benchmarks.session import Measurement, Process, Session, relative_error
 from volta_mlir.tools.benchmarks.workloads import WORKLOADS
@@ -173,3 +173,14 @@ def test_unknown_memory_workloads_are_refused() -> None:
     done = CliRunner().invoke(bench_memory.main, ["--only", "nothing"])
     assert done.exit_code == 2
     assert "no workload's name contains nothing" in done.output
+
+
+def test_compile_times_by_depth() -> None:
+    done = CliRunner().invoke(bench_compile.main, ["--quick", "--layers", "1"])
+    assert done.exit_code == 0, done.output
+    layers, trace, lower, iree, total, factor, wall, kernels, dispatches = map(float, done.output.split()[-9:])
+    assert layers == factor == 1
+    assert total == pytest.approx(trace + lower + iree, abs=0.2)
+    assert iree > 0
+    assert wall > 0
+    assert 1 < kernels <= dispatches

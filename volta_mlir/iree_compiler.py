@@ -288,6 +288,11 @@ def warm_up() -> None:
     _worker.start()
 
 
+def shut_down() -> None:
+    """Ends the compiler's process, until it is needed again."""
+    _worker.close()
+
+
 @functools.cache
 def compiler_version() -> str:
     """The version of the installed compiler package, found without loading the compiler.

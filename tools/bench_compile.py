@@ -1,0 +1,104 @@
+"""``make bench-compile``: how long a training step takes to compile, by the number of its layers.
+
+Runs in a checkout: the model, GPT, is that of the tests. Each depth is compiled in a process of its own, without the
+cache. Seconds are those of the processors, of all threads together, which depends less on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import click
+
+
+@dataclass
+class Times:
+    """What compiling takes at one depth.
+
+    Attributes:
+        layers: the depth.
+        trace: seconds of running the Python function.
+        lower: seconds of all passes.
+        iree: seconds of IREE's process.
+        wall: seconds that pass from the traced function to the compiled one.
+        kernels: how many different ones are compiled.
+        dispatches: how many are launched.
+    """
+
+    layers: int
+    trace: float
+    lower: float
+    iree: float
+    wall: float
+    kernels: int
+    dispatches: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of all processors."""
+        return self.trace + self.lower + self.iree
+
+
+def measure(layers: int, *, quick: bool = False) -> Times:
+    """Compiles at one depth, in this process and the compiler's, which is ended."""
+    from tests.models import gpt
+    from volta_mlir import iree_compiler, jit, tree
+    from volta_mlir.tensor import Tensor
+
+    config = replace(gpt.SMALL if quick else gpt.Config(), layers=layers)
+    params = tree.map(Tensor, gpt.init(config))
+    zeros = tree.map(lambda p: Tensor(0 * p.numpy()), params)
+    batch = map(Tensor, next(gpt.batches(config)))
+    arguments: tuple[Any, ...] = params, zeros, zeros, Tensor(0), *batch, config.heads
+    step = jit(gpt.train_step, static="heads", donate=("params", "m", "v", "step"))
+    start = time.process_time()
+    lowered = step.lower(*arguments)
+    traced = time.process_time()
+    lowered.as_text("linalg")
+    end = time.process_time()
+    wall = time.perf_counter()
+    plan = lowered.compile().plan
+    wall = time.perf_counter() - wall
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    iree_compiler.shut_down()  # a child's times are known once it has ended
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    iree = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Times(layers, traced - start, end - traced, iree, wall, plan.kernels, plan.dispatches)
+
+
+@click.command()
+@click.option("--layers", multiple=True, type=int, help="A depth; repeatable.  [default: 6, 12, 24]")
+@click.option("--quick", is_flag=True, help="Take a tiny model, to see whether everything works.")
+@click.option("--measure", "only", type=int, hidden=True, help="Measure one depth here, and print it as JSON.")
+def main(layers: tuple[int, ...], quick: bool, only: int | None) -> None:
+    """Measure how long GPT's training step takes to compile, by the number of its layers."""
+    if only is not None:
+        click.echo(json.dumps(asdict(measure(only, quick=quick))))
+        return
+    rows = [_in_child(depth, quick) for depth in layers or (6, 12, 24)]
+    click.echo("layers   trace   lower    IREE   total  factor    wall  kernels  dispatches")
+    for row in rows:
+        seconds = "".join(f"{value:8.1f}" for value in (row.trace, row.lower, row.iree, row.total))
+        factor = f"{row.total / rows[0].total:8.2f}"
+        click.echo(f"{row.layers:6}{seconds}{factor}{row.wall:8.1f}{row.kernels:9}{row.dispatches:12}")
+
+
+def _in_child(layers: int, quick: bool) -> Times:
+    command = [sys.executable, "-m", "volta_mlir.tools.bench_compile", "--measure", str(layers)]
+    command += ["--quick"] if quick else []
+    environment = os.environ | {"VOLTA_CACHE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise click.ClickException(f"compiling {layers} layers failed:\n{done.stderr}")
+    return Times(**json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    main()
