@@ -7,10 +7,12 @@ import random
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
+import volta_mlir as volta
 from volta_mlir import iree_compiler, iree_worker, stream
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
@@ -622,3 +624,29 @@ def test_commands_within_a_region(wave, safe):
       "stream.yield"(%u) : ({RESOURCE}) -> ()
     }}) : ({RESOURCE}) -> {RESOURCE}"""
     assert (not hazards_of(body)) == safe
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_the_parts_of_the_stream_phase_make_the_same_program(target: str) -> None:
+    def body(carry: Any, row: Any) -> Any:
+        new = volta.tanh(carry @ row)
+        return new, new.sum()
+
+    specs = volta.spec((8, 8)), volta.spec((40, 8, 8))
+    text = (
+        volta.jit(lambda x, rows: volta.scan(body, x, rows))
+        .lower(*specs)
+        ._at("linalg")
+        .operation.get_asm(print_generic_op_form=True)
+    )
+    programs = []
+    for in_parts in (False, True):
+        with iree_worker._Invocation(text, iree_compiler.Target.parse(target).flags(), []) as invocation:
+            invocation.run("flow")
+            invocation.inline()
+            if in_parts:
+                invocation.run_pipelines(iree_worker._SCHEDULING + iree_worker._ALLOCATION)
+            else:
+                invocation.run("stream", after="flow")
+            programs.append(str(invocation.module()))
+    assert programs[0] == programs[1]

@@ -19,6 +19,14 @@ from volta_mlir import stream
 from volta_mlir.plan import Buffer, Plan, read_buffers, read_plans
 
 SOURCE_NAME = "module.mlir"
+# IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
+# In between, the schedule is read. Together they make the same program as the phase does, clean-up included.
+_SCHEDULING = ("iree-stream-tensor-transformation-pipeline", "iree-stream-async-transformation-pipeline")
+_ALLOCATION = (
+    "iree-stream-cmd-transformation-pipeline",
+    "iree-stream-optimization-pipeline",
+    "util.func(canonicalize,cse),stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
+)
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
@@ -79,15 +87,16 @@ def handle(request: Request) -> Answer:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
             invocation.run("flow")
             invocation.inline()
+            invocation.run_pipelines(_SCHEDULING)
             if request.wanted == "schedule":
-                return str(invocation.scheduled()).encode()
+                return str(invocation.module()).encode()
             if request.wanted == "buffers":
-                return read_buffers(invocation.scheduled())
+                return read_buffers(invocation.module())
             if any(request.kept.values()):
-                hazards = stream.find_hazards(invocation.scheduled(), request.kept)
+                hazards = stream.find_hazards(invocation.module(), request.kept)
                 if hazards:
                     return hazards
-            invocation.run("stream", after="flow")
+            invocation.run_pipelines(_ALLOCATION)
             plans = read_plans(invocation.module())
             if request.wanted == "plans":
                 return Binary(b"", plans)
@@ -164,9 +173,8 @@ class _Invocation:
         kept = [f for f in self.module().regions[0].blocks[0] if "inlining_policy" in f.operation.attributes]
         for function in kept:
             del function.operation.attributes["inlining_policy"]
-        pipeline = "inline{default-pipeline=},symbol-dce,util.func(cse)"
-        if kept and not self._invocation.execute_text_pass_pipeline(pipeline):
-            raise _Refused(pipeline)
+        if kept:
+            self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
 
     def module(self) -> Any:
         """The program as it is now, for reading."""
@@ -175,18 +183,11 @@ class _Invocation:
         self._invocation.import_module(module)
         return module
 
-    def scheduled(self) -> Any:
-        """The program as IREE will schedule it (``stream.async`` level), made from a copy of the ``flow`` level.
-
-        A copy, because these pipelines followed by the later ones are not quite IREE's full pipeline.
-        """
-        copy = self.module().clone()
-        invocation = self._new_invocation()
-        invocation.import_module(copy)
-        for pipeline in ("iree-stream-tensor-transformation-pipeline", "iree-stream-async-transformation-pipeline"):
-            if not invocation.execute_text_pass_pipeline(pipeline):
+    def run_pipelines(self, pipelines: tuple[str, ...]) -> None:
+        """Runs pipelines over the program as it is now."""
+        for pipeline in pipelines:
+            if not self._invocation.execute_text_pass_pipeline(pipeline):
                 raise _Refused(pipeline)
-        return copy
 
     def vmfb(self) -> bytes:
         with self._api.Output.open_membuffer() as output:
