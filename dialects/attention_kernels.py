@@ -193,9 +193,9 @@ class Text:
         """A tensor of equal numbers."""
         return self.op(f"arith.constant dense<{bits(number)}> : {tensor_type(*shape)}")
 
-    def prepared(self, name, spec, extents, factor=1.0, transposed=False, fill=0.0):
-        """An operand in float32, with its leading axes merged and the last ones padded to ``extents``; also multiplied
-        by a number, also with the last two axes swapped. Bool becomes 0 and -inf.
+    def prepared(self, name, spec, extents, transposed=False, fill=0.0):
+        """An operand in float32, with its leading axes merged and the last ones padded to ``extents``; also with
+        the last two axes swapped. Bool becomes 0 and -inf.
         """
         kept = len(extents)
         groups = [list(range(spec.rank - kept)), *([a] for a in range(spec.rank - kept, spec.rank))]
@@ -209,8 +209,6 @@ class Text:
         elif type_ != tensor_type(*shape):
             name = self.op(f"arith.extf {name} : {type_} to {tensor_type(*shape)}")
         type_ = tensor_type(*shape)
-        if factor != 1.0:
-            name = self.op(f"arith.mulf {name}, {self.constant(factor, *shape)} : {type_}")
         more = [0, *(e - s for e, s in zip(extents, shape[1:], strict=True))]
         if any(more):
             shape = [shape[0], *extents]
@@ -225,7 +223,7 @@ class Text:
             return self.op(f"linalg.transpose {operands} permutation = [0, 2, 1]"), into
         return name, tensor_type(*shape)
 
-    def finished(self, tensor, spec, factor=1.0):
+    def finished(self, tensor, spec):
         """A dispatch's result as a tensor of ``spec``: the inverse of :meth:`prepared`."""
         name, type_ = tensor
         kept = type_.count("x") - 1
@@ -234,8 +232,6 @@ class Text:
         zeros, ones = [0] * len(shape), [1] * len(shape)
         name = self.op(f"tensor.extract_slice {name}{zeros} {shape} {ones} : {type_} to {tensor_type(*shape)}")
         type_, element = tensor_type(*shape), signless_element_type(spec.dtype)
-        if factor != 1.0:
-            name = self.op(f"arith.mulf {name}, {self.constant(factor, *shape)} : {type_}")
         if str(element) != "f32":
             name = self.op(f"arith.truncf {name} : {type_} to {tensor_type(*shape, element=element)}")
             type_ = tensor_type(*shape, element=element)
@@ -275,19 +271,39 @@ class Text:
 
     # -- the steps that take the time --------------------------------------------------------------------------
 
-    def tiled(self, tensor):
-        """A prepared operand with each :data:`TILE` of its rows transposed, one tile after the other.
+    def tiled(self, *tensors):
+        """Prepared operands with each :data:`TILE` of their rows transposed, one tile after the other.
 
-        So the columns that a tile of scores needs lie together, whatever the length.
+        So the columns that a tile of scores needs lie together, whatever the length. Those of one type are computed
+        together.
         """
-        name, type_ = tensor
-        count, rows, width = map(int, type_.removeprefix("tensor<").split("x")[:3])
-        parts = tensor_type(count, rows // TILE, TILE, width)
-        groups, shape = [[0], [1, 2], [3]], [count, rows // TILE, TILE, width]
-        name = self.op(f"tensor.expand_shape {name} {groups} output_shape {shape} : {type_} into {parts}")
-        out, into = self.empty(count, rows // TILE, width, TILE)
-        operands = f"ins({name} : {parts}) outs({out} : {into})"
-        return self.op(f"linalg.transpose {operands} permutation = [0, 1, 3, 2]"), into
+        found = {}
+        for type_ in dict.fromkeys(type_ for _, type_ in tensors):
+            names = [name for name, other in tensors if other == type_]
+            count, rows, width = map(int, type_.removeprefix("tensor<").split("x")[:3])
+            parts, into = (tensor_type(count, rows // TILE, *last) for last in ((TILE, width), (width, TILE)))
+            groups, shape = [[0], [1, 2], [3]], [count, rows // TILE, TILE, width]
+            split = [
+                self.op(f"tensor.expand_shape {name} {groups} output_shape {shape} : {type_} into {parts}")
+                for name in names
+            ]
+            empty, many = self.empty(count, rows // TILE, width, TILE)[0], len(names)
+            maps = ["affine_map<(a, b, c, d) -> (a, b, d, c)>"] * many + [
+                "affine_map<(a, b, c, d) -> (a, b, c, d)>"
+            ] * many
+            ins, outs = (
+                f"{', '.join(v)} : {', '.join([t] * many)}" for v, t in ((split, parts), ([empty] * many, into))
+            )
+            result = self.name()
+            self.lines += [
+                f"{result}:{many} = linalg.generic {{indexing_maps = [{', '.join(maps)}], iterator_types ="
+                f' ["parallel", "parallel", "parallel", "parallel"]}} ins({ins}) outs({outs}) {{',
+                f"^bb0({', '.join(f'%{kind}{i}: f32' for kind in 'xy' for i in range(many))}):",
+                f"linalg.yield {', '.join(f'%x{i}' for i in range(many))} : {', '.join(['f32'] * many)}",
+                f"}} -> ({', '.join([into] * many)})",
+            ]
+            found |= {(name, type_): (f"{result}#{i}", into) for i, name in enumerate(names)}
+        return [found[tensor] for tensor in tensors]
 
     def dots(self, left, rows, tiles, first, depth):
         """The products of rows of a matrix with a tile of columns of a :meth:`tiled` one, the one that has column
@@ -437,8 +453,8 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
     """
     t, n = Text(), Sizes(q, k, v)
     inputs = [
-        t.prepared("%q", q, (n.padded_queries, n.width), factor=scale),
-        t.tiled(t.prepared("%k", k, (n.padded_keys, n.width))),
+        t.prepared("%q", q, (n.padded_queries, n.width)),
+        *t.tiled(t.prepared("%k", k, (n.padded_keys, n.width))),
         t.prepared("%v", v, (n.padded_keys, n.out)),
     ]
     masking = None if mask is None else Mask(t, mask, n)
@@ -454,7 +470,7 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
         keys = t.load(inputs[1], head, n.padded_keys // TILE, n.width, TILE)
         values = t.load(inputs[2], head, n.padded_keys, n.out)
         mask_part = masking.load(inputs[3], y, block, n.query_rows) if masking else None
-        lowest = t.splat(t.number(-INFINITY))
+        scaling, lowest = t.splat(t.number(scale)), t.splat(t.number(-INFINITY))
         end = t.index(n.padded_keys)
         if causal:
             end = t.indices("minsi", end, t.indices("addi", block, n.query_rows))
@@ -474,7 +490,7 @@ def forward(name, q, k, v, mask, results, *, scale, causal):
                     for j, place in enumerate(places):
                         counted = t.counted(absolute[j])
                         for i, row in enumerate(products):
-                            score = row[j]
+                            score = t.vectors("arith.mulf", row[j], scaling)
                             if masking:
                                 score = masking.add(score, mask_part, rows[i], absolute[j])
                             if causal:
@@ -559,7 +575,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
     """
     t, n = Text(), Sizes(q, k, v)
     query_shape, dout_shape = (n.padded_queries, n.width), (n.padded_queries, n.out)
-    queries, cotangents = t.prepared("%q", q, query_shape, factor=scale), t.prepared("%dout", dout, dout_shape)
+    queries, cotangents = t.prepared("%q", q, query_shape), t.prepared("%dout", dout, dout_shape)
     # What pads the queries has no probability.
     sums = "%lse"
     if mask is not None:  # where a query sees no key, all scores are -inf, and so are their exponents then
@@ -581,7 +597,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
         k_tiles = t.load(inputs[5], head, n.padded_keys // TILE, n.width, TILE)
         v_tiles = t.load(inputs[6], head, n.padded_keys // TILE, n.out, TILE)
         mask_part = masking.load(inputs[7], y, block, n.query_rows) if masking else None
-        hidden = t.splat(t.number(-INFINITY))
+        scaling, hidden = t.splat(t.number(scale)), t.splat(t.number(-INFINITY))
         end = t.index(n.padded_keys)
         if causal:
             end = t.indices("minsi", end, t.indices("addi", block, n.query_rows))
@@ -602,7 +618,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                     products = t.dots(q_rows, rows, k_tiles, absolute[0], n.width)
                     for j, place in enumerate(places):
                         for i, row in enumerate(products):
-                            score = row[j]
+                            score = t.vectors("arith.mulf", row[j], scaling)
                             if masking:
                                 score = masking.add(score, mask_part, rows[i], absolute[j])
                             if seen is not None:
@@ -613,6 +629,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                     for j, place in enumerate(places):
                         for i, row in enumerate(products):
                             centred = t.vectors("arith.subf", row[j], row_deltas[i])
+                            centred = t.vectors("arith.mulf", centred, scaling)
                             ds = t.vectors("arith.mulf", centred, t.read(scores, t.index(i), place))
                             scores = t.write(ds, scores, t.index(i), place)
                     return [scores]
@@ -629,7 +646,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
         block = t.indices("muli", x, n.key_rows)
         k_rows = t.load(inputs[0], y, n.key_rows, n.width, start=block)
         v_rows = t.load(inputs[1], y, n.key_rows, n.out, start=block)
-        hidden = t.splat(t.number(-INFINITY))
+        scaling, hidden = t.splat(t.number(scale)), t.splat(t.number(-INFINITY))
 
         def group_member(member, state):
             head = t.indices("addi", t.indices("muli", y, n.group), member)
@@ -659,7 +676,7 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                         for j, place in enumerate(places):
                             counted, sums = t.counted(absolute[j]), t.read(all_sums, absolute[j])
                             for i, row in enumerate(products):
-                                score = row[j]
+                                score = t.vectors("arith.mulf", row[j], scaling)
                                 if turned_masking:
                                     score = turned_masking.add(score, mask_part, rows[i], absolute[j])
                                 if causal:
@@ -671,7 +688,8 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
                             deltas = t.read(all_deltas, absolute[j])
                             for i, row in enumerate(products):
                                 p = t.read(scores, t.index(i), place)
-                                ds = t.vectors("arith.mulf", p, t.vectors("arith.subf", row[j], deltas))
+                                centred = t.vectors("arith.subf", row[j], deltas)
+                                ds = t.vectors("arith.mulf", p, t.vectors("arith.mulf", centred, scaling))
                                 grads = t.write(ds, grads, t.index(i), place)
                         return [scores, grads]
 
@@ -693,15 +711,17 @@ def gradient(name, q, k, v, mask, lse, delta, dout, results, *, scale, causal):
         t.store(dk, outputs[0], y, block, n.key_rows, n.width)
         t.store(dv, outputs[1], y, block, n.key_rows, n.out)
 
-    inputs = [queries, cotangents, sums, deltas, keys, t.tiled(keys), t.tiled(values)]
+    # The forward pass has tiled the keys in the same way.
+    (key_tiles,), (value_tiles, query_tiles, cotangent_tiles) = t.tiled(keys), t.tiled(values, queries, cotangents)
+    inputs = [queries, cotangents, sums, deltas, keys, key_tiles, value_tiles]
     inputs += [masking.operand] if masking else []
     outputs = [tensor_type(heads, *query_shape)]
     grid = n.query_blocks, heads
     (dq,) = t.dispatch(inputs, outputs, grid, by_queries)
-    inputs = [keys, values, t.tiled(queries), t.tiled(cotangents), queries, cotangents, sums, deltas]
+    inputs = [keys, values, query_tiles, cotangent_tiles, queries, cotangents, sums, deltas]
     inputs += [turned_masking.operand] if turned_masking else []
     outputs = [tensor_type(n.shared, n.padded_keys, width) for width in (n.width, n.out)]
     dk, dv = t.dispatch(inputs, outputs, (n.key_blocks, n.shared), by_keys)
-    returned = [t.finished(dq, results[0], factor=scale), t.finished(dk, results[1]), t.finished(dv, results[2])]
+    returned = [t.finished(dq, results[0]), t.finished(dk, results[1]), t.finished(dv, results[2])]
     operands = {"%q": q, "%k": k, "%v": v, "%mask": mask, "%lse": lse, "%delta": delta, "%dout": dout}
     return _function(name, operands, results, t, returned)

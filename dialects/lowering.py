@@ -34,7 +34,7 @@ def _iterator_attr(kinds: tuple[str, ...]) -> Any:
         return ir.ArrayAttr.get([ir.Attribute.parse(f"#linalg.iterator_type<{k}>") for k in kinds])
 
 
-def _reassociation(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[list[int], list[int]]] | None:
+def reassociation(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[list[int], list[int]]] | None:
     """Groups of adjacent source and target axes with equal products, each with one axis on one side at least.
 
     None where there is no such grouping (``(2, 3)`` to ``(3, 2)``).
@@ -179,7 +179,7 @@ class Lowering:
             return self.empty(out)
         if not out.shape:
             return self._collapse(x, [])
-        groups = _reassociation(source, out.shape)
+        groups = reassociation(source, out.shape)
         if groups is None:  # no common refinement of axes: go through one flat axis
             x = self._collapse(x, [list(range(len(source)))]) if len(source) != 1 else x
             return self._expand(x, [list(range(len(out.shape)))], out)

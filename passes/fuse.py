@@ -34,7 +34,7 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name
-from volta_mlir.passes.fused import FUSED, SAVED, Nest, is_fused, is_pointwise, loops_of
+from volta_mlir.passes.fused import FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of, uses_of
 
@@ -68,7 +68,7 @@ class Fuse(Pass, name="volta-fuse"):
 
 def can_fuse(producer: Any, consumer: Any) -> bool:
     """Whether ``producer`` can be computed in the loops of ``consumer``, an op that uses its result."""
-    if not isinstance(producer, Op) or not is_pointwise(producer):
+    if not isinstance(producer, Op) or not (is_pointwise(producer) or is_view(producer)):
         return False
     result = _spec(producer.operation.results[0])
     if not result.size:
@@ -78,6 +78,11 @@ def can_fuse(producer: Any, consumer: Any) -> bool:
     if isinstance(producer, TransposeOp) and is_product(producer.operation.operands[0]):
         return False  # see TransposeOp.lower
     return isinstance(consumer, Reduce) or (isinstance(consumer, Op) and is_pointwise(consumer))
+
+
+def _can_be_fused(op: Any) -> bool:
+    """Whether an op can be computed in the loops of some op that uses its result."""
+    return can_fuse(op, op) or (is_view(op) and bool(_spec(op.operation.results[0]).size))
 
 
 @dataclass(eq=False)
@@ -91,6 +96,7 @@ class Node:
     #: Whether it can be computed in the loops of an op that uses its result.
     fusable: bool = False
     is_reduction: bool = False
+    is_view: bool = False
     #: Operations for one element of the result, and bytes that are read and written if it is computed by itself.
     flops: float = 0.0
     nbytes: int = 0
@@ -172,6 +178,8 @@ class Dispatch:
         if not whole and nest.loops != shape:
             return False
         made = {node.op.operation.results[0]: node for node in self.results}
+        if any(view.operation.operands[0] in made for view in nest.views):
+            return False
         expected = kept if whole else list(range(len(kept)))
         for value, place in nest.inputs:
             node = made.get(value)
@@ -196,7 +204,8 @@ class FusionPlan:
             node.results = [Value(r, _spec(r), node) for r in op.operation.results]
             values.update(zip(op.operation.results, node.results, strict=True))
             node.is_reduction = isinstance(op, Reduce)
-            node.fusable = can_fuse(op, op)
+            node.is_view = is_view(op)
+            node.fusable = _can_be_fused(op)
             if node.fusable or node.is_reduction:
                 cost = type(op).cost([v.spec for v in operands], [node.result.spec], **op.attribute_values())
                 node.flops, node.nbytes = cost.flops / max(1, node.result.spec.size), cost.bytes
@@ -212,7 +221,7 @@ class FusionPlan:
 
     def _inlines(self, user: Node) -> bool:
         """Whether an op computes its operands in its loops rather than reading them."""
-        return user.fusable or (user.is_reduction and user not in self.plain_reductions)
+        return (user.fusable and not user.is_view) or (user.is_reduction and user not in self.plain_reductions)
 
     def _decide(self) -> None:
         for node in reversed(self.nodes):
@@ -277,7 +286,8 @@ class FusionPlan:
         members = set(results)
         pending = list(results)
         while pending:
-            for operand in pending.pop().operands:
+            node = pending.pop()
+            for operand in () if node.is_view else node.operands:
                 if operand.producer not in members and self._is_computed_in_place(operand):
                     assert operand.producer is not None
                     members.add(operand.producer)
@@ -303,12 +313,18 @@ class FusionPlan:
             ops, inputs = self.cone([kernel])
             group = Group([kernel], ops, inputs)
             large = math.prod(loops_of(kernel.op))
-            shared = {v for v in inputs if v.spec.size == large}
+            shared = {v for v in inputs if v.spec.size >= large}
+            sliced = {v.producer for n in ops if n.is_view for v in n.operands}
             for other in reversed(groups.get(group.key, ())):
                 reads = any(n.result in shared for n in other.results)
                 few = len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
                 shares = reads or not shared.isdisjoint(other.inputs)
-                if few and shares and not _runs_between(other, inputs, not kernel.is_reduction, owner):
+                if (
+                    few
+                    and shares
+                    and sliced.isdisjoint(other.results)
+                    and not _runs_between(other, inputs, not kernel.is_reduction, owner)
+                ):
                     other.results.append(kernel)
                     other.ops, other.inputs = self.cone(other.results)
                     owner[kernel] = other

@@ -14,8 +14,8 @@ Its body is ordinary volta: the interpreter runs it, and any pass can read it. I
 shape, or reductions of operands of one shape along the same axes. All its other ops are *pointwise*: an element of
 the result is made from at most one element of each operand, at a place that is known from the loops. So the whole
 function is one ``linalg.generic``: broadcasts, transpositions and reshapes of axes of extent 1 become indexing maps,
-constants and iotas become scalars, elementwise ops become its body. What is used by none of the results costs
-nothing, and what is used twice is computed once.
+constants and iotas become scalars, slices of arguments are read as tensors, elementwise ops become its body. What is
+used by none of the results costs nothing, and what is used twice is computed once.
 
 A function with that attribute whose body only calls such groups is one dispatch of several loop nests: a reduction, and
 what uses its results for the same row.
@@ -33,7 +33,7 @@ from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
 from volta_mlir.dialects.elementwise import CheckpointNameOp, Elementwise, StopGradientOp
 from volta_mlir.dialects.lowering import Lowering
-from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, TransposeOp
+from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp
 from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.mlir import ir, spec_of
@@ -62,6 +62,11 @@ def is_pointwise(op: Any) -> bool:
     if isinstance(op, ConstantOp):
         return bool(ir.DenseElementsAttr(op.operation.attributes["value"]).is_splat)
     return isinstance(op, AfterOp | BroadcastInDimOp | TransposeOp | FullOp | IotaOp)
+
+
+def is_view(op: Any) -> bool:
+    """Whether the op's result is a part of its operand in memory, which a group reads as it reads a whole tensor."""
+    return isinstance(op, SliceOp) and all(stride == 1 for stride in op.strides)
 
 
 def operand_places(op: Any, place: Place) -> list[Place]:
@@ -93,7 +98,8 @@ class Nest:
     """The loops of a group, and what is read where in them. Axes of extent 1 have no loop.
 
     Args:
-        ops: pointwise ops, and the reductions among the results, each after what it uses.
+        ops: pointwise ops, slices of values from outside, and the reductions among the results, each after what it
+            uses.
         results: the ops whose results the group has.
 
     Attributes:
@@ -101,11 +107,14 @@ class Nest:
         folded: the loops that reductions fold. If they are several runs of adjacent loops, the last run is folded
             here, and the others afterwards.
         places: for each value the places at which it is needed.
-        inputs: the values that come from outside and the places at which they are read.
+        views: the slices.
+        inputs: the values that come from outside, or are slices of such, and the places at which they are read.
     """
 
     def __init__(self, ops: Sequence[Any], results: Sequence[Any]) -> None:
-        self.ops, self.results = ops, results
+        self.views = [op for op in ops if is_view(op)]
+        self.ops, self.results = [op for op in ops if op not in self.views], results
+        ops = self.ops
         shape = loops_of(results[0])
         long = [axis for axis, extent in enumerate(shape) if extent != 1]
         self.loops = tuple(shape[axis] for axis in long)
@@ -201,19 +210,32 @@ def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit)
     producers = {op.operation.results[0]: op for op in ops}
     nest = Nest(ops, [producers[v] for v in terminator.operation.operands])
     values = dict(zip(function.arguments, operands, strict=True))
+    views = {op.operation.results[0]: op for op in nest.views}
     inputs, maps = [], []
     for value, place in nest.inputs:
         # Axes that merge are adjacent in whatever has them.
         taken = list(dict.fromkeys(nest.merged(loop) for loop in place if loop is not None))
         spec = spec_of(value.type).with_shape(tuple(nest.extents[loop] for loop in taken))
-        inputs.append(b.reshape(values[value], spec))
+        view = views.get(value)
+        whole = values[view.operation.operands[0]] if view else b.reshape(values[value], spec)
+        inputs.append((whole, view, spec))
         maps.append(taken)
+
+    def read() -> list[Any]:
+        return [_slice(b, whole, view, spec) if view else whole for whole, view, spec in inputs]
+
     outs = [spec_of(op.operation.results[0].type) for op in nest.results]
-    return (_lower_reductions if nest.is_reduction else _lower_elementwise)(b, nest, inputs, maps, outs, emit)
+    return (_lower_reductions if nest.is_reduction else _lower_elementwise)(b, nest, read, maps, outs, emit)
+
+
+def _slice(b: Lowering, whole: Any, view: Any, spec: TensorSpec) -> Any:
+    """A slice as a tensor of ``spec``; inside of a dispatch, which then reads no more than that."""
+    sizes = spec_of(view.operation.results[0].type).shape
+    return b.reshape(b.extract_slice(whole, view.start, sizes, view.strides), spec)
 
 
 def _lower_elementwise(
-    b: Lowering, nest: Nest, inputs: list[Any], maps: list[Any], outs: list[TensorSpec], emit: Emit
+    b: Lowering, nest: Nest, read: Callable[[], list[Any]], maps: list[Any], outs: list[TensorSpec], emit: Emit
 ) -> list[Any]:
     flat = [out.with_shape(nest.loops) for out in outs]
     loops = range(len(nest.loops))
@@ -224,13 +246,13 @@ def _lower_elementwise(
 
     def dispatch() -> Sequence[Any]:
         outputs = [b.empty(spec) for spec in flat]
-        return b.generic(inputs, maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
+        return b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
 
     return [b.reshape(value, out) for value, out in zip(emit(flat, dispatch), outs, strict=True)]
 
 
 def _lower_reductions(
-    b: Lowering, nest: Nest, inputs: list[Any], maps: list[Any], outs: list[TensorSpec], emit: Emit
+    b: Lowering, nest: Nest, read: Callable[[], list[Any]], maps: list[Any], outs: list[TensorSpec], emit: Emit
 ) -> list[Any]:
     first, _ = nest.last_run
     kept = kept_axes(len(nest.extents), (first,))
@@ -242,7 +264,7 @@ def _lower_reductions(
     def body(*scalars: Any) -> list[Any]:
         found = _scalars(b, nest, scalars)
         results = []
-        for op, out, spec, total in zip(nest.results, outs, totals, scalars[len(inputs) :], strict=True):
+        for op, out, spec, total in zip(nest.results, outs, totals, scalars[len(maps) :], strict=True):
             element = recode(b, found[op.operation.operands[0], nest.whole], out.dtype, spec.dtype)
             results.append(op.fold.combine(b, spec.dtype, element, total))
         return results
@@ -251,7 +273,7 @@ def _lower_reductions(
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
-        results = b.generic(inputs, maps, outputs, [kept] * len(outs), iterators, body)
+        results = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,8 @@ PIPELINE = (
     "cse",
     "volta-simplify",
     "cse",
+    "volta-align",
+    "cse",
     "volta-remat",
     "volta-fuse",
     "volta-alias",

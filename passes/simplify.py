@@ -5,7 +5,7 @@ of constants become what their references say, which may be rounded otherwise) a
 rule takes an op and returns the tensor that replaces its result, or None where it does not apply.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,18 +36,25 @@ class Simplify(Pass, name="volta-simplify"):
     def run(self, module: Any) -> None:
         for function in functions(module):
             if not function.is_external:
-                for _ in range(self.max_iterations):
-                    if not _simplify_once(function.entry_block):
-                        break
+                rewrite(function.entry_block, RULES, GENERAL_RULES, self.max_iterations)
 
 
-def _simplify_once(block: Any) -> bool:
+def rewrite(
+    block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule] = (), max_rounds: int = 16
+) -> None:
+    """Applies rules to the ops of a block, those of an op's class and the general ones, until nothing changes."""
+    for _ in range(max_rounds):
+        if not _rewrite_once(block, rules, general):
+            break
+
+
+def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule]) -> bool:
     """One round over a block, in order; True when something changed."""
     changed = False
     for op in list(block.operations):
         if not isinstance(op, Op):
             continue
-        for rule in (*RULES.get(type(op), ()), *GENERAL_RULES):
+        for rule in (*rules.get(type(op), ()), *general):
             with trace.emitting(ir.InsertionPoint(op), op.location) as emitter:
                 replacement = rule(op, emitter)
             if replacement is not None:
@@ -66,7 +73,7 @@ def _simplify_once(block: Any) -> bool:
 # -- looking at operands -------------------------------------------------------------------------------------------
 
 
-def _producer(value: Any, op_class: type[Op]) -> Any | None:
+def producer(value: Any, op_class: type[Op]) -> Any | None:
     """The op of this class that computes ``value``, None if another one does."""
     owner = value.owner
     if isinstance(owner, ir.Block):
@@ -75,12 +82,12 @@ def _producer(value: Any, op_class: type[Op]) -> Any | None:
     return view if isinstance(view, op_class) else None
 
 
-def _splat(value: Any) -> np.ndarray | None:
+def splat_of(value: Any) -> np.ndarray | None:
     """The one element that a full or a constant tensor consists of, as a rank-0 array."""
-    full = _producer(value, creation.FullOp)
+    full = producer(value, creation.FullOp)
     if full is not None:
         return full.value
-    constant = _producer(value, creation.ConstantOp)
+    constant = producer(value, creation.ConstantOp)
     if constant is not None and ir.DenseElementsAttr(constant.operation.attributes["value"]).is_splat:
         return constant.value.reshape(-1)[:1].reshape(())
     return None
@@ -91,16 +98,16 @@ def _constant(value: Any) -> np.ndarray | None:
     spec = spec_of(value.type)
     if spec.size > MAX_FOLDED_ELEMENTS:
         return None
-    splat = _splat(value)
+    splat = splat_of(value)
     if splat is not None:
         return np.broadcast_to(splat, spec.shape)
-    constant = _producer(value, creation.ConstantOp)
+    constant = producer(value, creation.ConstantOp)
     return None if constant is None else constant.value
 
 
 def _is_splat_of(value: Any, number: float) -> bool:
     """Whether every element is ``number``, with its sign of zero."""
-    splat = _splat(value)
+    splat = splat_of(value)
     return splat is not None and bool(splat == number) and bool(np.signbit(splat) == np.signbit(np.float64(number)))
 
 
@@ -113,7 +120,7 @@ def fold_splats(op: Any, emitter: trace.Emitter) -> Tensor | None:
         op, elementwise.StopGradientOp | elementwise.CheckpointNameOp
     ):
         return None
-    splats = [_splat(v) for v in op.operation.operands]
+    splats = [splat_of(v) for v in op.operation.operands]
     if any(s is None for s in splats):
         return None
     (element,) = type(op).evaluate(splats, op.attribute_values())  # type: ignore[arg-type]  # none is None
@@ -159,7 +166,7 @@ def mul_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def double_negation(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """``-(-x)`` is x."""
-    inner = _producer(op.operation.operands[0], elementwise.NegOp)
+    inner = producer(op.operation.operands[0], elementwise.NegOp)
     return emitter.wrap(inner.operation.operands[0]) if inner else None
 
 
@@ -179,13 +186,13 @@ def select_constant(op: Any, emitter: trace.Emitter) -> Tensor | None:
     predicate, on_true, on_false = op.operation.operands
     if on_true == on_false:
         return emitter.wrap(on_true)
-    splat = _splat(predicate)
+    splat = splat_of(predicate)
     return None if splat is None else emitter.wrap(on_true if splat else on_false)
 
 
 def move_splat(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """A splat reshaped, transposed or broadcast is a splat."""
-    splat = _splat(op.operation.operands[0])
+    splat = splat_of(op.operation.operands[0])
     if splat is None:
         return None
     return F.full(spec_of(op.operation.results[0].type).shape, splat, splat.dtype)
@@ -199,7 +206,7 @@ def same_type(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def reshape_of_reshape(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """The last shape alone counts."""
-    inner = _producer(op.operation.operands[0], movement.ReshapeOp)
+    inner = producer(op.operation.operands[0], movement.ReshapeOp)
     return F.reshape(emitter.wrap(inner.operation.operands[0]), op.shape) if inner else None
 
 
@@ -216,7 +223,7 @@ def transpose_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def transpose_of_transpose(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """Two transpositions are one."""
-    inner = _producer(op.operation.operands[0], movement.TransposeOp)
+    inner = producer(op.operation.operands[0], movement.TransposeOp)
     if inner is None:
         return None
     first = inner.permutation
@@ -225,7 +232,7 @@ def transpose_of_transpose(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def broadcast_of_broadcast(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """Two broadcasts are one."""
-    inner = _producer(op.operation.operands[0], movement.BroadcastInDimOp)
+    inner = producer(op.operation.operands[0], movement.BroadcastInDimOp)
     if inner is None:
         return None
     dims = [op.dims[d] for d in inner.dims]
@@ -238,7 +245,7 @@ def dot_of_transpose(op: Any, emitter: trace.Emitter) -> Tensor | None:
     operands = [emitter.wrap(v) for v in op.operation.operands]
     changed = False
     for i, side in enumerate(("lhs", "rhs")):
-        inner = _producer(op.operation.operands[i], movement.TransposeOp)
+        inner = producer(op.operation.operands[i], movement.TransposeOp)
         if inner is None:
             continue
         permutation = inner.permutation
@@ -254,7 +261,7 @@ def dot_of_transpose(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def transpose_of_dot(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """A product with the free axes of its operands exchanged is the product in the other order."""
-    dot = _producer(op.operation.operands[0], contraction.DotGeneralOp)
+    dot = producer(op.operation.operands[0], contraction.DotGeneralOp)
     if dot is None or len(list(dot.operation.results[0].uses)) != 1:
         return None
     a = dot.attribute_values()

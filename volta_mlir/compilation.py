@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("volta.trace")
 
+#: The passes that ``{"fuse": False}`` leaves out.
+_FUSION = {"volta-align", "volta-fuse"}
 #: How often the goal of rematerialisation is corrected by what IREE would allocate.
 _FITTING_ROUNDS = 5
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
@@ -104,7 +106,7 @@ def jit(
             - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
               values together; bytes as a number or a text with a unit, or ``"min"``, as little as is possible. What
               does not fit is computed again in the backward pass.
-            - ``{"fuse": False}`` leaves out the pass volta-fuse.
+            - ``{"fuse": False}`` leaves out the passes volta-align and volta-fuse.
             - ``{"flags": [...]}`` adds iree-compile flags.
             - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed.
 
@@ -409,7 +411,7 @@ class Lowered:
 
     @property
     def fuse(self) -> bool:
-        """Whether volta-fuse is one of the passes."""
+        """Whether volta-align and volta-fuse are among the passes."""
         return bool(self.jitted.options.get("fuse", True))
 
     def _at(self, stage: str, *, fuse: bool = True, goal: int | None = None) -> Any:
@@ -423,7 +425,7 @@ class Lowered:
             if stage == "volta":
                 return module
             names = PIPELINE[: len(PIPELINE) if stage == "linalg" else _last_index(PIPELINE, stage)]
-            passes = [p for p in parse_pipeline(",".join(names)) if (fuse and self.fuse) or p.name != "volta-fuse"]
+            passes = [p for p in parse_pipeline(",".join(names)) if (fuse and self.fuse) or p.name not in _FUSION]
             for p in passes:
                 if isinstance(p, Remat):
                     p.budget = self.jitted.memory_budget if goal is None else goal
