@@ -277,7 +277,7 @@ class Text:
         So the columns that a tile of scores needs lie together, whatever the length. Those of one type are computed
         together.
         """
-        found = {}
+        found: dict[tuple[str, str], tuple[str, str]] = {}
         for type_ in dict.fromkeys(type_ for _, type_ in tensors):
             names = [name for name, other in tensors if other == type_]
             count, rows, width = map(int, type_.removeprefix("tensor<").split("x")[:3])

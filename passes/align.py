@@ -22,7 +22,7 @@ from volta_mlir.dialects.movement import BroadcastInDimOp, PadOp, ReshapeOp, Sli
 from volta_mlir.mlir import spec_of
 from volta_mlir.passes.derived import functions
 from volta_mlir.passes.manager import Pass
-from volta_mlir.passes.simplify import Rule, producer, rewrite, splat_of
+from volta_mlir.passes.simplify import Rule, producer, rewrite
 from volta_mlir.tensor import Tensor
 
 #: The most blocks of a sum of padded tensors, each of which is read once for every block.
@@ -126,7 +126,9 @@ def split_of_slice(op: Any, emitter: trace.Emitter) -> Tensor | None:
 def split_of_broadcast(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """What is broadcast is split before."""
     inner = producer(op.operation.operands[0], BroadcastInDimOp)
-    parts = _parts(_result(inner).shape, op.shape) if inner is not None else None
+    if inner is None:
+        return None
+    parts = _parts(_result(inner).shape, op.shape)
     if parts is None:
         return None
     x = emitter.wrap(inner.operation.operands[0])
@@ -155,25 +157,16 @@ def transpose_of_elementwise(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 def elementwise_of_merged(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """An elementwise op on axes that were merged after other elementwise ops on the same axes."""
-    shape: tuple[int, ...] | None = None
-    found = []
-    for value in op.operation.operands:
-        splat = splat_of(value)
-        merged = producer(value, ReshapeOp)
-        if splat is not None:
-            found.append(splat)
-            continue
-        source = merged.operation.operands[0] if merged is not None else None
-        if source is None or _elementwise(source) is None or len(_users(_elementwise(source))) != 1:
-            return None
-        before = spec_of(source.type).shape
-        if _parts(merged.shape, before) is None or shape not in (None, before):
-            return None
-        shape = before
-        found.append(emitter.wrap(source))
-    if shape is None:
+    merged = [producer(value, ReshapeOp) for value in op.operation.operands]
+    if any(one is None for one in merged):
         return None
-    operands = [x if isinstance(x, Tensor) else F.full(shape, x, x.dtype) for x in found]
+    sources = [reshape.operation.operands[0] for reshape in merged if reshape is not None]
+    inner = [_elementwise(source) for source in sources]
+    if any(one is None or len(_users(one)) != 1 for one in inner) or len({spec_of(s.type).shape for s in sources}) != 1:
+        return None
+    if _parts(_result(op).shape, spec_of(sources[0].type).shape) is None:
+        return None
+    operands = [emitter.wrap(source) for source in sources]
     return F.reshape(type(op).apply(*operands, **op.attribute_values()), _result(op).shape)
 
 

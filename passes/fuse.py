@@ -47,7 +47,7 @@ SMALL_BYTES = 1024
 #: How many tensors a group may read: targets limit the buffers of a dispatch.
 MAX_INPUTS = 12
 #: How many tensors a dispatch may read, compute and write.
-MAX_TENSORS = 24
+MAX_TENSORS = 32
 
 
 @dataclass
@@ -178,6 +178,9 @@ class Dispatch:
         if not whole and nest.loops != shape:
             return False
         made = {node.op.operation.results[0]: node for node in self.results}
+        read = {value for value, _ in nest.inputs}
+        if nest.is_reduction and any(v not in read and not node.is_reduction for v, node in made.items()):
+            return False  # IREE 3.13 can't compile it after an elementwise op whose result it does not need
         if any(view.operation.operands[0] in made for view in nest.views):
             return False
         expected = kept if whole else list(range(len(kept)))
@@ -212,6 +215,8 @@ class FusionPlan:
             self.nodes.append(node)
         self.functions: dict[Any, Any] = {}
         self.plain_reductions: set[Node] = set()
+        #: Reductions that compute a value by themselves though it is stored, see :meth:`_join_rows`.
+        self.repeated: dict[Value, set[Node]] = {}
         self._decide()
         while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
             self.plain_reductions.update(bad)
@@ -232,10 +237,13 @@ class FusionPlan:
                 )
                 value.stored = value.needed
         for _ in range(4):  # each round knows better which kernels use a value
-            if not self._revise():
+            kernels = self._kernels_of_values()
+            if not self._revise(kernels):
                 break
+        self._join_rows(kernels)
 
-    def _revise(self) -> bool:
+    def _kernels_of_values(self) -> dict[Value, dict[Node, None]]:
+        """The kernels that use each value that can be computed in their loops."""
         kernels: dict[Value, dict[Node, None]] = {}
         for node in reversed(self.nodes):
             if node.fusable:
@@ -248,6 +256,9 @@ class FusionPlan:
                     else:
                         found.update(kernels[user.result])
                 kernels[node.result] = found
+        return kernels
+
+    def _revise(self, kernels: Mapping[Value, Collection[Node]]) -> bool:
         changed = False
         for node in self.nodes:
             if node.fusable and not node.result.needed and not _moves(node):
@@ -264,12 +275,67 @@ class FusionPlan:
         if len(leaves) > MAX_INPUTS or (count > 1 and not self.options.recompute):
             return True
         size, read = value.nbytes, sum(v.nbytes for v in leaves)
-        if count > 1 and read > 1.5 * size:
-            return True  # more would be kept for later than the value itself
         elements = sum(math.prod(loops_of(k.op)) for k in kernels)
+        if self._share_rows(kernels):
+            count = 1  # a row is read once for all of them
+        elif count > 1 and read > 1.5 * size:
+            return True  # more would be kept for later than the value itself
         inline = count * read + flops * elements / OPERATIONS_PER_BYTE
         store = read + size * (1 + count) + flops * value.spec.size / OPERATIONS_PER_BYTE + DISPATCH_BYTES
         return store < inline
+
+    def _share_rows(self, kernels: Collection[Node]) -> bool:
+        """Whether kernels are reductions of rows, and elementwise ones that need all these for their own rows."""
+        reductions = {k for k in kernels if self._folds_rows(k)}
+        others = [k for k in kernels if k not in reductions]
+        same = len({(loops_of(k.op), k.op.axes) for k in reductions}) == len({loops_of(k.op) for k in kernels}) == 1
+        return same and bool(others) and all(self._needed_by(k, reductions) == reductions for k in others)
+
+    def _join_rows(self, kernels: Mapping[Value, Collection[Node]]) -> None:
+        """Lets reductions of rows compute what they fold by themselves, if it is stored in the same dispatch.
+
+        The residual stream before a layer norm: it is needed later, and is stored by the kernel that stores the
+        normalised rows, for which its mean and variance have been computed from the same addends.
+        """
+        self.repeated = {}
+        for value, users in kernels.items():
+            node = value.producer
+            assert node is not None
+            if not value.stored or _moves(node):
+                continue
+            same = [k for k in users if loops_of(k.op) == loops_of(node.op)]
+            reductions = {k for k in same if self._folds_rows(k)}
+            for kernel in sorted((k for k in same if not k.is_reduction), key=lambda k: k.index):
+                needed = self._needed_by(kernel, reductions)
+                if needed:
+                    if len({k.op.axes for k in needed}) == 1:
+                        self.repeated[value] = needed
+                    break
+
+    def _folds_rows(self, node: Node) -> bool:
+        """Whether an op is a reduction that can share a dispatch with what uses its result for the same row."""
+        if not node.is_reduction or not self.options.rows or node in self.plain_reductions:
+            return False
+        shape, axes = loops_of(node.op), node.op.axes
+        kept = len(shape) - len(axes)
+        return list(axes) == list(range(kept, len(shape))) and math.prod(shape[:kept]) >= self.options.min_rows
+
+    @staticmethod
+    def _needed_by(kernel: Node, reductions: set[Node]) -> set[Node]:
+        """Those of the reductions from which a kernel is computed, through elementwise ops alone."""
+        first = min((r.index for r in reductions), default=kernel.index)
+        seen, found, pending = {kernel}, set(), [kernel]
+        while pending:
+            for operand in pending.pop().operands:
+                node = operand.producer
+                if node is None or node.index < first or node in seen:
+                    continue
+                seen.add(node)
+                if node in reductions:
+                    found.add(node)
+                if node in reductions or node.fusable:
+                    pending.append(node)
+        return found
 
     # -- groups ------------------------------------------------------------------------------------------------
 
@@ -288,7 +354,8 @@ class FusionPlan:
         while pending:
             node = pending.pop()
             for operand in () if node.is_view else node.operands:
-                if operand.producer not in members and self._is_computed_in_place(operand):
+                repeated = self.repeated.get(operand, set()).issuperset(results)
+                if operand.producer not in members and (repeated or self._is_computed_in_place(operand)):
                     assert operand.producer is not None
                     members.add(operand.producer)
                     pending.append(operand.producer)
@@ -319,6 +386,7 @@ class FusionPlan:
                 reads = any(n.result in shared for n in other.results)
                 few = len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
                 shares = reads or not shared.isdisjoint(other.inputs)
+                shares = shares or (kernel.is_reduction and self._is_still_read(other, inputs, large))
                 if (
                     few
                     and shares
@@ -333,6 +401,16 @@ class FusionPlan:
                 groups.setdefault(group.key, []).append(group)
                 owner[kernel] = group
         return [group for same in groups.values() for group in same]
+
+    def _is_still_read(self, group: Group, inputs: list[Value], large: int) -> bool:
+        """Whether what a group reads is in memory still when ``inputs`` are, as these are computed from it.
+
+        A layer norm's gradients by its parameters are then computed together with that by the bias before it.
+        """
+        read = {
+            v for value in inputs if value.producer and value.producer.fusable for v in self.cone([value.producer])[1]
+        }
+        return all(v in read or v in inputs for v in group.inputs if v.spec.size >= large)
 
     def dispatches(self) -> list[Dispatch]:
         """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""

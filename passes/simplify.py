@@ -82,7 +82,7 @@ def producer(value: Any, op_class: type[Op]) -> Any | None:
     return view if isinstance(view, op_class) else None
 
 
-def splat_of(value: Any) -> np.ndarray | None:
+def _splat(value: Any) -> np.ndarray | None:
     """The one element that a full or a constant tensor consists of, as a rank-0 array."""
     full = producer(value, creation.FullOp)
     if full is not None:
@@ -98,16 +98,16 @@ def _constant(value: Any) -> np.ndarray | None:
     spec = spec_of(value.type)
     if spec.size > MAX_FOLDED_ELEMENTS:
         return None
-    splat = splat_of(value)
+    splat = _splat(value)
     if splat is not None:
         return np.broadcast_to(splat, spec.shape)
     constant = producer(value, creation.ConstantOp)
     return None if constant is None else constant.value
 
 
-def _is_splat_of(value: Any, number: float) -> bool:
+def _is__splat(value: Any, number: float) -> bool:
     """Whether every element is ``number``, with its sign of zero."""
-    splat = splat_of(value)
+    splat = _splat(value)
     return splat is not None and bool(splat == number) and bool(np.signbit(splat) == np.signbit(np.float64(number)))
 
 
@@ -120,7 +120,7 @@ def fold_splats(op: Any, emitter: trace.Emitter) -> Tensor | None:
         op, elementwise.StopGradientOp | elementwise.CheckpointNameOp
     ):
         return None
-    splats = [splat_of(v) for v in op.operation.operands]
+    splats = [_splat(v) for v in op.operation.operands]
     if any(s is None for s in splats):
         return None
     (element,) = type(op).evaluate(splats, op.attribute_values())  # type: ignore[arg-type]  # none is None
@@ -145,23 +145,23 @@ def add_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """``x + -0.0`` and, for integers, ``x + 0`` are x."""
     lhs, rhs = op.operation.operands
     zero = -0.0 if is_float(spec_of(lhs.type).dtype) else 0
-    if _is_splat_of(rhs, zero):
+    if _is__splat(rhs, zero):
         return emitter.wrap(lhs)
-    return emitter.wrap(rhs) if _is_splat_of(lhs, zero) else None
+    return emitter.wrap(rhs) if _is__splat(lhs, zero) else None
 
 
 def sub_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """``x - 0`` is x."""
     lhs, rhs = op.operation.operands
-    return emitter.wrap(lhs) if _is_splat_of(rhs, 0.0) else None
+    return emitter.wrap(lhs) if _is__splat(rhs, 0.0) else None
 
 
 def mul_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """``x * 1`` is x."""
     lhs, rhs = op.operation.operands
-    if _is_splat_of(rhs, 1.0):
+    if _is__splat(rhs, 1.0):
         return emitter.wrap(lhs)
-    return emitter.wrap(rhs) if _is_splat_of(lhs, 1.0) else None
+    return emitter.wrap(rhs) if _is__splat(lhs, 1.0) else None
 
 
 def double_negation(op: Any, emitter: trace.Emitter) -> Tensor | None:
@@ -186,13 +186,13 @@ def select_constant(op: Any, emitter: trace.Emitter) -> Tensor | None:
     predicate, on_true, on_false = op.operation.operands
     if on_true == on_false:
         return emitter.wrap(on_true)
-    splat = splat_of(predicate)
+    splat = _splat(predicate)
     return None if splat is None else emitter.wrap(on_true if splat else on_false)
 
 
 def move_splat(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """A splat reshaped, transposed or broadcast is a splat."""
-    splat = splat_of(op.operation.operands[0])
+    splat = _splat(op.operation.operands[0])
     if splat is None:
         return None
     return F.full(spec_of(op.operation.results[0].type).shape, splat, splat.dtype)

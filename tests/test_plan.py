@@ -39,7 +39,7 @@ def test_a_donated_argument_takes_a_result() -> None:
 
 def test_an_elementwise_function_is_one_kernel_without_transients() -> None:
     found = plan_of(lambda x: volta.tanh(x * 2 + 1), volta.spec((1000,)))
-    assert found == plan.Plan(4000, 0, dispatches=1, kernels=1, transfers=0)
+    assert found == plan.Plan(4000, 0, dispatches=1, kernels=1, transfers=0, bytes_moved=8000)
 
 
 def test_equal_kernels_are_counted_once() -> None:

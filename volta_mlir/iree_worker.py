@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from volta_mlir import stream
-from volta_mlir.plan import Buffer, Plan, read_buffers, read_plans
+from volta_mlir.plan import Buffer, Plan, read_buffers, read_bytes_moved, read_plans
 
 SOURCE_NAME = "module.mlir"
 # IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
@@ -87,6 +87,7 @@ def handle(request: Request) -> Answer:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
             invocation.run("flow")
             invocation.inline()
+            bytes_moved = read_bytes_moved(invocation.module())
             invocation.run_pipelines(_SCHEDULING)
             if request.wanted == "schedule":
                 return str(invocation.module()).encode()
@@ -97,7 +98,7 @@ def handle(request: Request) -> Answer:
                 if hazards:
                     return hazards
             invocation.run_pipelines(_ALLOCATION)
-            plans = read_plans(invocation.module())
+            plans = read_plans(invocation.module(), bytes_moved)
             if request.wanted == "plans":
                 return Binary(b"", plans)
             invocation.run("end", after="stream")

@@ -10,8 +10,9 @@ Operations come from MLIR's Python bindings but are only walked here, so this mo
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class Plan:
         dispatches: how many kernels are launched.
         kernels: how many different ones.
         transfers: how many copies and fills are carried out between them. What is in a loop counts once.
+        bytes_moved: the sizes of the tensors that kernels and transfers read and write, added up. A tensor that a
+            kernel reads in part, or several times, counts once, and what pads a packed one does not.
     """
 
     results: int
@@ -35,15 +38,26 @@ class Plan:
     dispatches: int
     kernels: int
     transfers: int
+    bytes_moved: int
 
 
-def read_plans(module: Any) -> dict[str, Plan]:
+def read_plans(module: Any, bytes_moved: Mapping[str, int]) -> dict[str, Plan]:
     """The plan of every public function.
 
     Args:
         module: the ``builtin.module`` operation after IREE's ``stream`` phase.
+        bytes_moved: from :func:`read_bytes_moved`.
     """
-    return {name: _read(function) for name, function in _public_functions(module)}
+    return {name: _read(function, bytes_moved[name]) for name, function in _public_functions(module)}
+
+
+def read_bytes_moved(module: Any) -> dict[str, int]:
+    """:attr:`Plan.bytes_moved` of every public function.
+
+    Args:
+        module: the ``builtin.module`` operation after IREE's ``flow`` phase, where kernels take tensors.
+    """
+    return {name: sum(map(_bytes_moved, _walk(function))) for name, function in _public_functions(module)}
 
 
 @dataclass(frozen=True)
@@ -211,7 +225,27 @@ def user_line(location: Any) -> str:
     return f"{found[1]}:{found[2]}" if found else ""
 
 
-def _read(function: Any) -> Plan:
+def _bytes_moved(op: Any) -> int:
+    """What an operation of IREE's ``flow`` level reads and writes."""
+    match op.name:
+        case "flow.dispatch" | "flow.tensor.encode" | "flow.tensor.clone" | "flow.tensor.splat":
+            return sum(_tensor_bytes(value) for value in (*op.operands, *op.results))
+        case "flow.tensor.slice":
+            return 2 * _tensor_bytes(op.results[0])
+        case "flow.tensor.update":
+            return 2 * _tensor_bytes(op.operands[-1])
+    return 0
+
+
+def _tensor_bytes(value: Any) -> int:
+    """The size of a tensor of a static shape, 0 for any other value."""
+    if not str(value.type).startswith("tensor<"):
+        return 0
+    element = value.type.element_type
+    return math.prod(value.type.shape) * -(-element.width // 8)
+
+
+def _read(function: Any, bytes_moved: int) -> Plan:
     results = transients = live = dispatches = transfers = 0
     kernels = set()
     for op in _walk(function):
@@ -231,7 +265,7 @@ def _read(function: Any) -> Plan:
                 kernels.add(str(op.attributes["entry_points"]))
             case "stream.cmd.copy" | "stream.cmd.fill":
                 transfers += 1
-    return Plan(results, transients, dispatches, len(kernels), transfers)
+    return Plan(results, transients, dispatches, len(kernels), transfers, bytes_moved)
 
 
 def _walk(op: Any) -> Iterator[Any]:
