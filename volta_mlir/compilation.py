@@ -108,7 +108,8 @@ def jit(
               does not fit is computed again in the backward pass.
             - ``{"fuse": False}`` leaves out the passes volta-align and volta-fuse.
             - ``{"flags": [...]}`` adds iree-compile flags.
-            - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed.
+            - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed; False
+              also leaves out the warning after several.
 
     Returns:
         A :class:`Jitted` with the function's signature; usable as a decorator too, also of methods.
@@ -278,7 +279,7 @@ class Jitted:
         reason = self._difference(next(reversed(self._entries)), key)
         if self.options.get("explain_retrace"):
             log.warning("%s is traced again (%d times so far): %s", name, count, reason)
-        if count == RETRACE_WARNING:
+        if count == RETRACE_WARNING and self.options.get("explain_retrace", True):
             warn(
                 f"{name} was traced {count} times, and each costs a compilation; last time {reason}. Keep shapes fixed"
                 " (pad the last batch), and pass numbers that change as tensors, not as static arguments"

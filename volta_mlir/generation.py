@@ -183,7 +183,8 @@ def _generate(
         yield found[0] if is_one else [None if done else token for done, token in zip(ended, found, strict=True)]
 
 
-@volta.jit(donate="cache", static="top_k")
+# Compiled for each model, size of the prompt and of the cache: that is no accident to warn of.
+@volta.jit(donate="cache", static="top_k", options={"explain_retrace": False})
 def _step(
     model: Any,
     cache: Any,
