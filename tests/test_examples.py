@@ -67,3 +67,38 @@ def test_a_fine_tuned_head_beats_a_classifier_of_pixels(tmp_path: Path) -> None:
     pixels, features = percentages(run("finetune_efficientnet.py", cwd=tmp_path))
     assert pixels < 65
     assert features > 80
+
+
+def test_a_character_gpt_trains_and_samples(tmp_path: Path) -> None:
+    printed = run("char_gpt.py", "--output", "gpt", "--steps", "3", cwd=tmp_path)
+    loss, sampled = re.fullmatch(
+        r"loss on text that was not trained on: ([\d.]+)\n(def .*)\n", printed, re.DOTALL
+    ).groups()
+    assert 2 < float(loss) < 5
+    assert len(sampled) == len("def ") + 128
+
+
+@pytest.mark.full
+def test_a_character_gpt_learns_python(tmp_path: Path) -> None:
+    printed = run("char_gpt.py", "--output", "gpt", cwd=tmp_path)
+    assert float(re.search(r"not trained on: ([\d.]+)", printed)[1]) < 1.6
+
+
+def test_a_chat_without_weights_says_where_they_are(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "chat.py", "--weights", "nothing.gguf"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "nothing.gguf" in done.stderr
+
+
+@pytest.mark.weights
+def test_a_chat_answers(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", EXAMPLES / "chat.py", "--length", "8", "--temperature", "0"]
+    done = subprocess.run(
+        command, input="What is the capital of France?\n", capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert "The capital of France is Paris" in done.stdout

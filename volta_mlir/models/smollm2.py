@@ -158,7 +158,8 @@ class SmolLM2(nn.Module):
         path = Path(path)
         if path.suffix == ".gguf":
             config = _config_of_gguf(path)
-            state = {_name_of_gguf(name): tensor for name, tensor in weights.load(path, dtype="float32").items()}
+            tensors = weights.load(path, dtype="float32")
+            state: dict[str, Any] = {_name_of_gguf(name): tensor for name, tensor in tensors.items()}
             for name in list(state):
                 if name.endswith(("q_proj.weight", "k_proj.weight")):
                     heads = config.heads if name.endswith("q_proj.weight") else config.kv_heads
