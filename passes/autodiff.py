@@ -34,8 +34,10 @@ from volta_mlir.passes.derived import (
     expand,
     flatten,
     kind_of,
+    replace_operands,
     require_tensors,
     set_results,
+    used_by,
 )
 from volta_mlir.passes.manager import Pass, option, source_location
 from volta_mlir.tensor import Tensor
@@ -358,7 +360,7 @@ def split(function: Any, name: str, count: int) -> tuple[Any, Any]:
     in_forward = set(forward)
     backward = [op for op in _needed_for(grads, ops) if op not in in_forward]
     forward_values = {r for op in forward for r in op.operation.results} | set(primals)
-    used = [v for op in backward for v in op.operation.operands] + grads
+    used = [v for op in backward for v in used_by(op)] + grads
     residuals = list(dict.fromkeys(v for v in used if v in forward_values))
 
     fwd = _function_of(function, f"{name}.fwd", primals, forward, outs + residuals)
@@ -380,7 +382,7 @@ def _needed_for(values: Sequence[Any], ops: Sequence[Any]) -> list[Any]:
     for op in reversed(ops):
         if any(r in needed for r in op.operation.results):
             found.append(op)
-            needed.update(op.operation.operands)
+            needed.update(used_by(op))
     return found[::-1]
 
 
@@ -406,8 +408,7 @@ def _function_of(near: Any, name: str, arguments: list[Any], ops: list[Any], res
     ip = ir.InsertionPoint(block)
     for op in ops:
         copy = op.operation.clone(ip=ip)
-        for i, operand in enumerate(op.operation.operands):
-            copy.operands[i] = values[operand]
+        replace_operands(copy, values)
         values.update(zip(op.operation.results, copy.results, strict=True))
     with near.location:
         func.ReturnOp([values[v] for v in results], ip=ip)

@@ -10,7 +10,7 @@ The pass of that kind (volta-autodiff for ``volta.vjp`` and ``volta.jvp``, volta
 body. Derivations nest: a source may itself call derived functions, which are defined and inlined first.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from volta_mlir import trace
@@ -226,6 +226,26 @@ def clone_function(source: Any, name: str) -> Any:
     copy.attributes["sym_name"] = ir.StringAttr.get(name)
     copy.attributes["sym_visibility"] = ir.StringAttr.get("private")
     return copy
+
+
+def used_by(op: Any) -> Iterator[Any]:
+    """The values that an op uses, also inside of its regions."""
+    yield from op.operation.operands
+    for region in op.operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from used_by(inner)
+
+
+def replace_operands(op: Any, values: Mapping[Any, Any]) -> None:
+    """Has an op, and those inside of its regions, use other values."""
+    for i, operand in enumerate(op.operation.operands):
+        if operand in values:
+            op.operation.operands[i] = values[operand]
+    for region in op.operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                replace_operands(inner, values)
 
 
 def set_results(function: Any, values: list[Any]) -> None:

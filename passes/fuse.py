@@ -33,7 +33,7 @@ from volta_mlir.dialects.movement import TransposeOp, is_product
 from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
-from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name
+from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name, used_by
 from volta_mlir.passes.fused import FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of, uses_of
@@ -200,7 +200,7 @@ class FusionPlan:
         self.arguments = [Value(argument, _spec(argument), None) for argument in function.arguments]
         values = {value.handle: value for value in self.arguments}
         for index, op in enumerate(function.entry_block.operations):
-            operands = [values[v] for v in _used_by(op) if v in values]
+            operands = [values[v] for v in used_by(op) if v in values]
             node = Node(op, index, operands)
             for value in dict.fromkeys(operands):
                 value.users.append(node)
@@ -618,15 +618,6 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
 def _spec(value: Any) -> TensorSpec:
     """The spec of a value, an empty one for what is no tensor."""
     return spec_of(value.type) if isinstance(value.type, ir.RankedTensorType) else TensorSpec((0,), bool_)
-
-
-def _used_by(op: Any) -> Iterator[Any]:
-    """The values that an op uses, also inside of its regions."""
-    yield from op.operation.operands
-    for region in op.operation.regions:
-        for block in region.blocks:
-            for inner in block.operations:
-                yield from _used_by(inner)
 
 
 def _moves(node: Node) -> bool:

@@ -223,6 +223,8 @@ def _parse_elements(text: str, anchors: tuple[str, ...]) -> Iterator[Pass | Upst
         if match is None:
             raise PipelineError(f"expected pass, pass{{options}} or operation(passes) in a pipeline, got '{element}'")
         name, options = match["name"], match["options"] or ""
+        if name == "builtin.module":
+            raise PipelineError("builtin.module(…) goes around a whole pipeline, not around a part of one")
         if match["nested"] is not None:
             yield from _parse_elements(match["nested"], (*anchors, name))
         elif name not in PASSES:

@@ -859,3 +859,11 @@ def test_an_artifact_takes_modules_and_static_arguments(tmp_path):
         loaded.predict(model, x, 3.0)
     with pytest.raises(ShapeError, match=r"model: wrong keys \(missing layers; unexpected weight, bias\)"):
         loaded.predict(nn.Linear(3, 2), x)
+
+
+def test_iterators_are_refused() -> None:
+    """What gives its elements once would be empty, or hold tensors of the trace, at the next call."""
+    with pytest.raises(TraceError, match=r"is a generator, .* make a list or a tuple of them"):
+        volta.jit(lambda x: (y for y in (x, x)))(volta.ones(2))
+    with pytest.raises(TraceError, match=r"is a list_iterator, .* make a list or a tuple of them"):
+        volta.jit(lambda xs: sum(xs))(iter([1.0, 2.0]))

@@ -183,7 +183,8 @@ class TestPipelines:
             ("cse{)", "unbalanced ')'"),
             ("canonicalize{rounds=1}", "canonicalize: <Pass-Options-Parser>: no such option rounds"),
             ("func.func(volta-autodiff)", "volta-autodiff runs on the whole module and cannot be nested in func.func"),
-            ("builtin.module(builtin.module(volta-autodiff))", "cannot be nested in builtin.module"),
+            ("builtin.module(builtin.module(volta-autodiff))", "goes around a whole pipeline"),
+            ("builtin.module(cse),cse", "goes around a whole pipeline"),
         ],
     )
     def test_wrong_ones_are_refused(self, text: str, message: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import volta_mlir
 from volta_mlir.dialects import OPS
 from volta_mlir.errors import ShapeError
 from volta_mlir.mlir import context, ir
@@ -278,6 +279,9 @@ class TestVerifyDiagnostics:
 
 
 class TestListings:
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(capsys, "--version")[:2] == (0, f"Volta {volta_mlir.__version__}\n")
+
     def test_help_describes_every_pass_and_option(
         self, test_pass: type[Pass], capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from volta_mlir import __version__
 from volta_mlir.dialects import OPS
 from volta_mlir.errors import VoltaError
 from volta_mlir.mlir import context, ir
@@ -92,6 +93,7 @@ def _parser() -> _Parser:
     add("--mlir-print-op-generic", action="store_true", help="print operations in generic form")
     add("--list-ops", action="store_true", help="list the operations of the volta dialect and exit")
     add("--list-passes", action="store_true", help="list the passes and exit")
+    add("--version", action="version", version=f"Volta {__version__}", help="print Volta's version and exit")
     add("--debug", action="store_true", help="show the traceback of an internal error")
     return parser
 

@@ -7,7 +7,7 @@ what came out as a :class:`TracedCall`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,8 @@ def flatten_tree(tree: Any, identities: Sequence[Hashable] | None = None) -> tup
             tensors.append(leaf)
         else:
             try:
+                if isinstance(leaf, Iterator):
+                    raise TypeError("it gives its elements once; make a list or a tuple of them")
                 slots.append(Static(leaf))
             except TypeError as error:
                 path = trees.path_name(trees.accessors(tree)[i])

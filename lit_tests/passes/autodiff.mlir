@@ -213,3 +213,28 @@ func.func private @g(%x: tensor<f32>) -> tensor<f32> {
 
 func.func private @g.jvp(tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
   attributes {volta.jvp = @g, volta.wrt = array<i64: 0>}
+
+// -----
+
+// What is needed inside of an operation's regions is needed.
+
+// SPLIT-LABEL: func.func private @chosen.vjp.fwd
+// SPLIT-SAME: (%[[X:.*]]: tensor<4xf32>, %[[I:.*]]: tensor<4xi32>) -> (tensor<4xf32>, tensor<4xf32>)
+// SPLIT: scf.if
+// SPLIT: "volta.neg"(%[[I]])
+// SPLIT: func.func private @chosen.vjp.bwd(%{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xf32>) -> tensor<4xf32>
+func.func private @chosen(%x: tensor<4xf32>, %i: tensor<4xi32>) -> tensor<4xf32> {
+  %c = arith.constant true
+  %j = scf.if %c -> tensor<4xi32> {
+    %0 = "volta.neg"(%i) : (tensor<4xi32>) -> tensor<4xi32>
+    scf.yield %0 : tensor<4xi32>
+  } else {
+    scf.yield %i : tensor<4xi32>
+  }
+  %y = "volta.convert"(%j) {dtype = f32} : (tensor<4xi32>) -> tensor<4xf32>
+  %z = "volta.mul"(%x, %y) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  return %z : tensor<4xf32>
+}
+
+func.func private @chosen.vjp(tensor<4xf32>, tensor<4xi32>, tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>)
+  attributes {volta.vjp = @chosen, volta.wrt = array<i64: 0>}

@@ -10,7 +10,7 @@ from volta_mlir import random
 from volta_mlir.dialects.attention import AttentionOp, MaskedAttentionOp
 from volta_mlir.dialects.reduction import accumulator
 from volta_mlir.dtypes import bool_, is_float
-from volta_mlir.errors import DTypeError, ShapeError, TraceError
+from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import as_tensor, broadcast_shapes
 from volta_mlir.tensor import Tensor
 
@@ -67,9 +67,9 @@ def scaled_dot_product_attention(
     query, key, value = map(as_tensor, (query, key, value))
     _check(query, key, value, enable_gqa)
     if attn_mask is not None and is_causal:
-        raise ValueError(f"{_NAME}: attn_mask must not be given when is_causal=True")
+        raise OptionError(f"{_NAME}: attn_mask must not be given when is_causal=True")
     if not 0 <= dropout_p <= 1:
-        raise ValueError(f"{_NAME}: dropout probability has to be between 0 and 1, but got {dropout_p}")
+        raise OptionError(f"{_NAME}: dropout probability has to be between 0 and 1, but got {dropout_p}")
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None and query.shape[-1] else float(scale or 0)
     leading = _leading_shape(query, key, value, enable_gqa)
     length, source, width = query.shape[-2], key.shape[-2], value.shape[-1]
