@@ -8,7 +8,6 @@ A copy must not be merged with its original, nor run before it is needed. So whe
 one of its operands, the smallest, goes through ``volta.after``, which waits for what the task reads besides.
 """
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +177,7 @@ class _Program:
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
             is_product=is_product,
-            label=f"{_line(results[-1].op)} {results[-1].op.operation.name} {outputs[0].spec if outputs else ''}",
+            label=f"{source_location(results[-1].op.location)} {results[-1].op.operation.name} {outputs[0].spec if outputs else ''}",
         )
 
 
@@ -197,11 +196,6 @@ def _bytes_read(user: Node, value: Value) -> int:
     """What is read of a value where ``volta.after`` gives it to an op: nothing of a constant in the op's loops."""
     is_constant = value.producer is not None and not value.producer.operands
     return 0 if user.fusable and is_constant else value.nbytes
-
-
-def _line(op: Any) -> str:
-    """The user's line, without the numbers of loops around it."""
-    return re.sub(r"\s+", " ", source_location(op.location) or "")
 
 
 class _Rewrite:
