@@ -169,6 +169,7 @@ class _Program:
         moved = sum(v.nbytes for v in (*inputs, *outputs))
         flops = sum(_cost(node).flops for group in dispatch.groups for node in group.ops)
         dtype = outputs[0].spec.dtype.name if outputs else "float32"
+        last = results[-1].op
         return Task(
             inputs=tuple(self.numbers[v] for v in inputs if v in self.numbers),
             outputs=tuple(self.numbers[v] for v in outputs),
@@ -177,7 +178,7 @@ class _Program:
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
             is_product=is_product,
-            label=f"{source_location(results[-1].op.location)} {results[-1].op.operation.name} {outputs[0].spec if outputs else ''}",
+            label=f"{source_location(last.location)} {last.operation.name} {outputs[0].spec if outputs else ''}",
         )
 
 
