@@ -96,6 +96,8 @@ class Node:
     #: Whether it can be computed in the loops of an op that uses its result.
     fusable: bool = False
     is_reduction: bool = False
+    #: Whether it depends on no argument. IREE computes that once, and takes one result of a kernel for another then.
+    is_constant: bool = False
     is_view: bool = False
     #: Operations for one element of the result, and bytes that are read and written if it is computed by itself.
     flops: float = 0.0
@@ -206,6 +208,7 @@ class FusionPlan:
                 value.users.append(node)
             node.results = [Value(r, _spec(r), node) for r in op.operation.results]
             values.update(zip(op.operation.results, node.results, strict=True))
+            node.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
             node.is_reduction = isinstance(op, Reduce)
             node.is_view = is_view(op)
             node.fusable = _can_be_fused(op)
@@ -390,6 +393,7 @@ class FusionPlan:
                 if (
                     few
                     and shares
+                    and not all(n.is_constant for n in (kernel, *other.results))
                     and sliced.isdisjoint(other.results)
                     and not _runs_between(other, inputs, not kernel.is_reduction, owner)
                 ):
@@ -427,6 +431,7 @@ class FusionPlan:
                 if (
                     nest
                     and few
+                    and not all(n.is_constant for n in (*group.results, *dispatch.results))
                     and dispatch.accepts(nest, self.options.min_rows)
                     and not _runs_between(dispatch, group.inputs, True, owner)
                 ):

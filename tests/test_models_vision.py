@@ -207,6 +207,7 @@ def test_resnet50() -> None:
     compare(ours, theirs, normal(2, 3, 64, 64), torchvision_names, lambda model, x: model(x).logits)
 
 
+@pytest.mark.full  # its 463 kernels take IREE most of a minute
 def test_efficientnet_lite0() -> None:
     torch.manual_seed(0)
     theirs = EfficientNet.from_name(

@@ -15,7 +15,7 @@ KIB = 1024
 
 
 def made(*buffers: Buffer) -> MemoryReport:
-    return MemoryReport("f", 4 * KIB, Plan(2 * KIB, 8 * KIB, 3, 2, 1), buffers)
+    return MemoryReport("f", 4 * KIB, Plan(2 * KIB, 8 * KIB, 3, 2, 1, 16 * KIB), buffers)
 
 
 BUFFERS = (

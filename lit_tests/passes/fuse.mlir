@@ -323,3 +323,18 @@ func.func @few_rows(%x: tensor<4x512xf32>) -> tensor<4x512xf32> {
   %2 = "volta.sub"(%x, %1) : (tensor<4x512xf32>, tensor<4x512xf32>) -> tensor<4x512xf32>
   return %2 : tensor<4x512xf32>
 }
+
+// -----
+
+// Kernels that depend on no argument stay apart: IREE computes them once, and then mixes the results of one kernel up.
+
+// CHECK-LABEL: func.func @constants
+// CHECK-NEXT: %[[ODD:.*]] = call @constants.fused() {{.*}}: () -> tensor<8xi1>
+// CHECK-NEXT: %[[NUMBERS:.*]] = "volta.convert"(%[[ODD]])
+// CHECK-NEXT: return %[[ODD]], %[[NUMBERS]]
+func.func @constants() -> (tensor<8xi1>, tensor<8xi32>) {
+  %0 = "volta.iota"() {shape = array<i64: 8>, axis = 0 : i64, dtype = i32} : () -> tensor<8xi32>
+  %1 = "volta.convert"(%0) {dtype = i1} : (tensor<8xi32>) -> tensor<8xi1>
+  %2 = "volta.convert"(%1) {dtype = i32} : (tensor<8xi1>) -> tensor<8xi32>
+  return %1, %2 : tensor<8xi1>, tensor<8xi32>
+}
