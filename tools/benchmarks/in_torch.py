@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tests.models import gpt, torch_gpt
+from tests.models import gpt, torch_gpt, torch_resnet
 from volta_mlir import tree
-from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, Training, Workload
+from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, ResNet, Training, Workload
 
 
 def conv2d(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,8 @@ class Program:
         self.leaves: dict[str, torch.Tensor] = {}
         if isinstance(workload, Training):
             config = workload.quick if quick else workload.config
-            self.call = self._mlp(config) if isinstance(config, MLP) else self._gpt(config)
+            make = {MLP: self._mlp, ResNet: self._resnet}.get(type(config), self._gpt)
+            self.call = make(config)
         else:
             dtype = getattr(torch, workload.dtype)
             operands = [torch.tensor(x).to(dtype) for x in workload.operands(quick)]
@@ -97,6 +98,16 @@ class Program:
         x, classes = map(torch.tensor, config.examples())
         loss = self._maybe_compiled(lambda: F.cross_entropy(model(x), classes.long()))
         return self._training(loss, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
+
+    def _resnet(self, config: ResNet) -> Callable[[], None]:
+        model = torch_resnet.ResNet(config.depth, 1000)
+        model.load_state_dict({name: torch.tensor(x) for name, x in config.parameters().items()})
+        model = model.to(memory_format=torch.channels_last)
+        self.leaves = model.state_dict()
+        x, classes = map(torch.tensor, config.examples())
+        x = x.to(memory_format=torch.channels_last)
+        loss = self._maybe_compiled(lambda: F.cross_entropy(model(x), classes.long()))
+        return self._training(loss, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True))
 
     def _gpt(self, config: gpt.Config) -> Callable[[], None]:
         params = tree.map(lambda p: torch.tensor(p, requires_grad=True), gpt.init(config))

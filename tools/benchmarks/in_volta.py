@@ -10,8 +10,8 @@ import numpy as np
 
 import volta_mlir as volta
 from tests.models import gpt
-from volta_mlir import Tensor, nn, optim, tree
-from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, Training, Workload
+from volta_mlir import Tensor, models, nn, optim, tree
+from volta_mlir.tools.benchmarks.workloads import MLP, Arrays, ResNet, Training, Workload
 
 
 def conv2d(x: Tensor, kernel: Tensor) -> Tensor:
@@ -57,7 +57,8 @@ class Program:
         options = {"memory_budget": budget}
         if isinstance(workload, Training):
             config = workload.quick if quick else workload.config
-            function, donated = self._mlp(config) if isinstance(config, MLP) else self._gpt(config)
+            make = {MLP: self._mlp, ResNet: self._resnet}.get(type(config), self._gpt)
+            function, donated = make(config)
             self.jitted = volta.jit(function, donate=donated, options=options)
         else:
             self.fill = self._filling(lambda: ((), [Tensor(x, workload.dtype) for x in workload.operands(quick)]))
@@ -75,6 +76,18 @@ class Program:
         """Gives up the inputs, the state and the results."""
         self.state, self.inputs, self.outs = (), (), None
 
+    def _resnet(self, config: ResNet) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        optimizer = optim.SGD(lr=0.1, momentum=0.9)
+
+        def make() -> tuple[Sequence[Any], Sequence[Tensor]]:
+            with nn.init.skipped():
+                model = models.resnet18() if config.depth == 18 else models.resnet50()
+            model.load_state_dict(config.parameters())
+            return (model, optimizer.init(model)), list(map(Tensor, config.examples()))
+
+        self.fill = self._filling(make)
+        return self._classifier_step(optimizer), ("model", "state")
+
     def _mlp(self, config: MLP) -> tuple[Callable[..., Any], tuple[str, ...]]:
         optimizer = optim.Adam(lr=1e-3)
 
@@ -83,6 +96,11 @@ class Program:
             model.load_state_dict(config.parameters())
             return (model, optimizer.init(model)), list(map(Tensor, config.examples()))
 
+        self.fill = self._filling(make)
+        return self._classifier_step(optimizer), ("model", "state")
+
+    @staticmethod
+    def _classifier_step(optimizer: optim.Optimizer) -> Callable[..., Any]:
         def loss(model: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
             return nn.functional.cross_entropy(model(x), classes)
 
@@ -90,8 +108,7 @@ class Program:
             value, gradients = volta.value_and_grad(loss)(model, x, classes)
             return *optimizer.update(model, gradients, state), value
 
-        self.fill = self._filling(make)
-        return step, ("model", "state")
+        return step
 
     @staticmethod
     def _layers(config: MLP) -> list[nn.Module]:

@@ -86,6 +86,29 @@ class MLP:
         return inputs, rng.integers(0, self.widths[-1], self.batch, dtype=np.int32)
 
 
+@dataclass(frozen=True)
+class ResNet:
+    """Sizes of a residual network for 1000 classes, trained by SGD with momentum."""
+
+    depth: int
+    batch: int
+    size: int
+
+    def parameters(self) -> Arrays:
+        """Weights, biases and statistics under the names that torchvision gives them."""
+        from volta_mlir import models, nn
+
+        nn.manual_seed(0)
+        model = models.resnet18() if self.depth == 18 else models.resnet50()
+        return {name: np.array(tensor.numpy()) for name, tensor in model.state_dict().items()}
+
+    def examples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and classes."""
+        rng = np.random.default_rng(1)
+        images = rng.standard_normal((self.batch, 3, self.size, self.size)).astype(np.float32)
+        return images, rng.integers(0, 1000, self.batch, dtype=np.int32)
+
+
 def _matmul(n: int, dtype: str) -> Kernel:
     short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
     return Kernel(f"matmul {n} {short}", "matmul", ((n, n), (n, n)), ((64, 64), (64, 64)), dtype)
@@ -128,6 +151,8 @@ MEMORY_WORKLOADS: dict[str, Training] = {
     for workload in (
         Training("GPT, 6 layers", "gpt", gpt.Config(), gpt.SMALL),
         Training("GPT, 12 layers", "gpt", gpt.Config(12, width=768, heads=12, context=512, batch=4), gpt.SMALL),
+        Training("ResNet-18, 16 images", "resnet", ResNet(18, 16, 224), ResNet(18, 2, 32)),
+        Training("ResNet-50, 16 images", "resnet", ResNet(50, 16, 224), ResNet(50, 2, 32)),
         Training("MLP, 100 layers", "mlp", _DEEP, MLP((16,) * 9, 256)),
     )
 }
