@@ -47,8 +47,8 @@ class Program:
         self.leaves: dict[str, torch.Tensor] = {}
         if isinstance(workload, Training):
             config = workload.quick if quick else workload.config
-            make = {MLP: self._mlp, ResNet: self._resnet}.get(type(config), self._gpt)
-            self.call = make(config)
+            builders: dict[type, Callable[[Any], Any]] = {MLP: self._mlp, ResNet: self._resnet}
+            self.call = builders.get(type(config), self._gpt)(config)
         else:
             dtype = getattr(torch, workload.dtype)
             operands = [torch.tensor(x).to(dtype) for x in workload.operands(quick)]
@@ -100,7 +100,7 @@ class Program:
         return self._training(loss, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
 
     def _resnet(self, config: ResNet) -> Callable[[], None]:
-        model = torch_resnet.ResNet(config.depth, 1000)
+        model: Any = torch_resnet.ResNet(config.depth, 1000)
         model.load_state_dict({name: torch.tensor(x) for name, x in config.parameters().items()})
         model = model.to(memory_format=torch.channels_last)
         self.leaves = model.state_dict()

@@ -57,8 +57,8 @@ class Program:
         options = {"memory_budget": budget}
         if isinstance(workload, Training):
             config = workload.quick if quick else workload.config
-            make = {MLP: self._mlp, ResNet: self._resnet}.get(type(config), self._gpt)
-            function, donated = make(config)
+            builders: dict[type, Callable[[Any], Any]] = {MLP: self._mlp, ResNet: self._resnet}
+            function, donated = builders.get(type(config), self._gpt)(config)
             self.jitted = volta.jit(function, donate=donated, options=options)
         else:
             self.fill = self._filling(lambda: ((), [Tensor(x, workload.dtype) for x in workload.operands(quick)]))
