@@ -69,6 +69,15 @@ class Geometry:
         """Padding after each axis of ``x``."""
         return [0, *(axis.high for axis in self.axes), 0]
 
+    def trimmed(self) -> "Geometry":
+        """Without the end of the padded ``x`` that no place in the kernel meets.
+
+        IREE takes loops of one step out of a ``linalg.generic``, and refuses what is left if ``x`` is longer.
+        """
+        used = [(axis.count - 1) * axis.stride + (axis.window - 1) * axis.dilation + 1 for axis in self.axes]
+        axes = [replace(axis, high=end - axis.extent - axis.low) for axis, end in zip(self.axes, used, strict=True)]
+        return replace(self, axes=tuple(axes))
+
     def offsets(self, tap: tuple[int, ...]) -> list[int]:
         """Where in the padded ``x`` the elements that one place in the kernel meets begin."""
         return [0, *(t * axis.dilation for t, axis in zip(tap, self.axes, strict=True)), 0]
@@ -266,6 +275,7 @@ class ConvolutionOp(Convolutional, name="convolution"):
 
     @classmethod
     def emit(cls, b, geometry, x, w, dtype):
+        geometry = geometry.trimmed()
         *outer, last = geometry.axes
         wider = replace(last, high=last.high + (easy_count(last.count) - last.count) * last.stride)
         wide_geometry = replace(geometry, axes=(*outer, wider))
@@ -380,6 +390,7 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
 
     @classmethod
     def emit(cls, b, geometry, x, y, dtype):
+        geometry = geometry.trimmed()
         x = padded(b, x, TensorSpec(geometry.shapes["x"], dtype), 0, geometry.low, geometry.high)
         if geometry.groups > 1 and min(geometry.inputs, geometry.outputs) == 1:
             w = cls._depthwise(b, geometry, x, y, dtype)

@@ -45,7 +45,8 @@ def main(weights: Path | None, temperature: float, length: int) -> None:
             return
         messages.append({"role": "user", "content": question})
         answer = ""
-        prompt = tokenizer.chat(messages)
+        while len(prompt := tokenizer.chat(messages)) + length > model.config.context and len(messages) > 1:
+            del messages[0]  # the oldest is forgotten
         tokens = generate(
             model, prompt, length, temperature=temperature, top_p=0.9, seed=len(messages), stop=tokenizer.stop
         )

@@ -166,16 +166,18 @@ def _generate(
     for row, prompt in zip(padded, prompts, strict=True):
         row[length - len(prompt) :] = prompt
     cache = cache._replace(start=Tensor(np.array([length - len(prompt) for prompt in prompts], np.int32)))
-    greedy = temperature == 0
-    settings = {
-        "temperature": Tensor(np.float32(temperature or 1.0)),
-        "top_p": None if top_p is None else Tensor(np.float32(top_p)),
-        "key": None if greedy else random.key(seed),
-    }
+    settings: dict[str, Any] = {"temperature": Tensor(np.float32(1)), "top_p": None, "key": None, "top_k": None}
+    if temperature > 0:  # otherwise nothing is drawn, and one program serves all settings
+        settings = {
+            "temperature": Tensor(np.float32(temperature)),
+            "top_p": None if top_p is None else Tensor(np.float32(top_p)),
+            "key": random.key(seed),
+            "top_k": top_k,
+        }
     next_tokens = Tensor(padded)
     ended = [False] * len(prompts)
     for _ in range(max_new_tokens):
-        next_tokens, cache = _step(model, cache, next_tokens, top_k=top_k, **settings)
+        next_tokens, cache = _step(model, cache, next_tokens, **settings)
         found = next_tokens.numpy()[:, 0].tolist()
         ended = [done or token in stop for done, token in zip(ended, found, strict=True)]
         if all(ended):

@@ -39,6 +39,8 @@ GEOMETRIES: list[tuple[str, Shape, Shape, dict[str, Any]]] = [
     ("NHWC", (2, 6, 7, 3), (3, 2, 3, 5), _geometry("NHWC", low=(1, 1), high=(1, 0))),
     ("NCHW", (2, 3, 6, 7), (5, 3, 3, 2), _geometry("NCHW", low=(1, 0))),
     ("stride", (1, 3, 9, 8), (4, 3, 3, 3), _geometry("NCHW", strides=(2, 3), low=(1, 1))),
+    ("stride over one result", (2, 4, 2, 2), (5, 4, 3, 3), _geometry("NCHW", strides=(2, 2), low=(1, 1))),
+    ("stride over one result NHWC", (2, 2, 2, 16), (3, 3, 16, 17), _geometry("NHWC", strides=(2, 2), low=(1, 1))),
     ("stride NHWC", (2, 8, 8, 16), (3, 3, 16, 17), _geometry("NHWC", strides=(2, 2), low=(1, 1))),
     ("dilation", (2, 9, 10, 2), (3, 2, 2, 3), _geometry("NHWC", low=(2, 0), dilation=(2, 3))),
     ("stride and dilation", (1, 2, 11, 9), (3, 2, 3, 2), _geometry("NCHW", (2, 3), (1, 2), (0, 1), (3, 2))),
