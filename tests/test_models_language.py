@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import safetensors.torch
@@ -201,6 +202,82 @@ def test_files_of_other_models_are_refused(tmp_path: Path) -> None:
         models.MiniLM.from_pretrained(tmp_path / "model.zip")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("gpt2", "activation_function", "relu"),
+        ("gpt2", "layer_norm_epsilon", 0.01),
+        ("gpt2", "scale_attn_weights", False),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+        ("gpt2", "tie_word_embeddings", False),
+        ("llama", "hidden_act", "gelu"),
+        ("llama", "rope_parameters", {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}),
+        ("llama", "rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("bert", "hidden_act", "relu"),
+        ("bert", "position_embedding_type", "relative_key"),
+    ],
+)
+def test_settings_that_change_what_is_computed_are_refused(tmp_path: Path, kind: str, name: str, value: Any) -> None:
+    theirs, ours = {
+        "gpt2": (hf_gpt2, models.GPT2), "llama": (hf_llama, models.SmolLM2), "bert": (hf_bert, models.MiniLM),
+    }[kind]  # fmt: skip
+    settings = json.loads((saved(theirs(), tmp_path) / "config.json").read_text())
+    if name == "rope_scaling":
+        del settings["rope_parameters"]
+    (tmp_path / "config.json").write_text(json.dumps(settings | {name: value}))
+    with pytest.raises(WeightsError, match=r"config\.json has (rope_)?\w+ "):
+        ours.from_pretrained(tmp_path)  # type: ignore[attr-defined]
+
+
+def gguf_llama(path: Path, theirs: Any, output: np.ndarray | None = None, **more: str | int) -> Path:
+    """The model as GGUF has it, where rotations are of neighbouring rows."""
+    writer = gguf.GGUFWriter(path, "llama")
+    config = SMOLLM2
+    writer.add_context_length(config.context)
+    writer.add_embedding_length(config.width)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.hidden)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.kv_heads)
+    writer.add_rope_freq_base(config.theta)
+    writer.add_layer_norm_rms_eps(config.epsilon)
+    writer.add_token_list([str(i) for i in range(config.vocabulary)])
+    for key, value in more.items():
+        key = "llama.rope." + key.replace("_of_", ".")
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.layers)
+    for name, tensor in theirs.model.state_dict().items():
+        array = tensor.numpy()
+        for part, heads in (("q_proj", config.heads), ("k_proj", config.kv_heads)):
+            if part in name:
+                halves = array.reshape(heads, 2, -1, config.width)
+                array = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
+        writer.add_tensor(names.get_name("model." + name, try_suffixes=(".weight",)), array)
+    if output is not None:
+        writer.add_tensor("output.weight", output)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_gguf_files(tmp_path: Path) -> None:
+    theirs = hf_llama().eval()
+    embedding = theirs.model.embed_tokens.weight.detach().numpy()
+    with torch.no_grad():
+        expected = theirs(torch.tensor(TOKENS.astype(np.int64))).logits.numpy()
+    for number, output in enumerate((None, embedding)):
+        path = gguf_llama(tmp_path / f"{number}.gguf", theirs, output)
+        assert mismatch(models.SmolLM2.from_pretrained(path)(Tensor(TOKENS)).numpy(), expected) is None
+    with pytest.raises(WeightsError, match=r"output\.weight that is not the embedding"):
+        models.SmolLM2.from_pretrained(gguf_llama(tmp_path / "untied.gguf", theirs, 2 * embedding))
+    with pytest.raises(WeightsError, match="rotary encoding with scaling linear"):
+        models.SmolLM2.from_pretrained(gguf_llama(tmp_path / "s.gguf", theirs, scaling_of_type="linear"))
+    with pytest.raises(WeightsError, match="scaling none of 2 features"):
+        models.SmolLM2.from_pretrained(gguf_llama(tmp_path / "d.gguf", theirs, dimension_count=2))
+
+
 def test_what_models_refuse() -> None:
     with pytest.raises(ShapeError, match="GPT2 has 16 positions, got 17 tokens"):
         models.GPT2(GPT2)(volta.zeros((1, 17), "int32"))
@@ -256,6 +333,10 @@ def test_the_published_minilm(tmp_path: Path) -> None:
     cosines = embeddings @ embeddings.T
     assert cosines[0, 1] > 0.5 > 0.2 > cosines[0, 2]
     np.testing.assert_allclose(model.encode(sentences[2]), embeddings[2], atol=1e-5)
+    long = tokenizer("word " * 300, truncation=True, max_length=256, return_tensors="pt")
+    with torch.no_grad():
+        cut = torch.nn.functional.normalize(theirs(**long).last_hidden_state.mean(1), dim=-1).numpy()
+    assert np.abs(model.encode("word " * 300) - cut).max() <= 1e-5
     shutil.rmtree(tmp_path)
     with pytest.raises(ValueError, match="there is no sentence"):
         model.encode([])

@@ -164,11 +164,15 @@ class GPT2(nn.Module):
             WeightsError: a file is missing, damaged, or of another architecture.
             ShapeError: names or shapes are not those of the model.
         """
-        from volta_mlir.models.huggingface import load
+        from volta_mlir.models.huggingface import load, require
 
         settings, tensors = load(path)
         if settings.get("model_type") != "gpt2":
             raise WeightsError(f"config.json describes a {settings.get('model_type')} model, expected gpt2")
+        require(
+            settings, activation_function=("gelu_new", "gelu_pytorch_tanh"), layer_norm_epsilon=(1e-5,),
+            scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,), tie_word_embeddings=(True,),
+        )  # fmt: skip
         config = Config(
             settings["vocab_size"], settings["n_positions"], settings["n_embd"], settings["n_layer"],
             settings["n_head"],

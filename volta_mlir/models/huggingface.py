@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,22 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     except ValueError as error:
         raise WeightsError(f"{file.parent / 'config.json'} is no JSON: {error}") from None
     return settings, weights.load(file)
+
+
+def require(settings: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
+    """Refuses settings that change what a model computes, though its weights have the same names and shapes.
+
+    Args:
+        settings: of ``config.json``.
+        known: the values that a model computes, by the setting's name; the first is that of files that do not say.
+
+    Raises:
+        WeightsError: a setting has another value.
+    """
+    for name, values in known.items():
+        found = settings.get(name, values[0])
+        if found not in values:
+            raise WeightsError(f"config.json has {name} {found!r}; known is {', '.join(map(repr, values))}")
 
 
 def read(path: str | os.PathLike[str], name: str) -> bytes:

@@ -173,7 +173,10 @@ class MiniLM(nn.Module):
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
         if not texts:
             raise ValueError("there is no sentence to encode")
-        rows = [self.tokenizer.encode(text)[: self.config.context // 2] for text in texts]
+        most = self.config.context // 2
+        rows = [self.tokenizer.encode(text) for text in texts]
+        # What is cut still ends with the token that ends a text.
+        rows = [row if len(row) <= most else [*row[: most - 1], row[-1]] for row in rows]
         tokens = np.zeros((padded_size(len(rows), 1), padded_size(max(map(len, rows)), 16)), np.int32)
         mask = np.zeros_like(tokens)
         for number, row in enumerate(rows):
@@ -189,12 +192,13 @@ class MiniLM(nn.Module):
             WeightsError: a file is missing, damaged, or of another architecture.
             ShapeError: names or shapes are not those of the model.
         """
-        from volta_mlir.models.huggingface import load
+        from volta_mlir.models.huggingface import load, require
         from volta_mlir.tokens import Tokenizer
 
         settings, tensors = load(path)
         if settings.get("model_type") != "bert":
             raise WeightsError(f"config.json describes a {settings.get('model_type')} model, expected bert")
+        require(settings, hidden_act=("gelu",), position_embedding_type=("absolute",), is_decoder=(False,))
         config = Config(
             settings["vocab_size"], settings["max_position_embeddings"], settings["hidden_size"],
             settings["num_hidden_layers"], settings["num_attention_heads"], settings["intermediate_size"],

@@ -159,6 +159,9 @@ class SmolLM2(nn.Module):
         if path.suffix == ".gguf":
             config = _config_of_gguf(path)
             tensors = weights.load(path, dtype="float32")
+            output = tensors.pop("output.weight", None)
+            if output is not None and not np.array_equal(output.numpy(), tensors["token_embd.weight"].numpy()):
+                raise WeightsError(f"{path} has an output.weight that is not the embedding; expected tied embeddings")
             state: dict[str, Any] = {_name_of_gguf(name): tensor for name, tensor in tensors.items()}
             for name in list(state):
                 if name.endswith(("q_proj.weight", "k_proj.weight")):
@@ -169,9 +172,9 @@ class SmolLM2(nn.Module):
 
             settings, state = load(path)
             config = _config_of_settings(settings)
+            state.pop("lm_head.weight", None)  # a copy of the embedding, in files that have it
         with nn.init.skipped():
             model = cls(config)
-        state.pop("lm_head.weight", None)  # a copy of the embedding, in files that have it
         model.load_state_dict(state)
         return model.eval()
 
@@ -180,6 +183,12 @@ def _config_of_settings(settings: Mapping[str, Any]) -> Config:
     kind = settings.get("model_type")
     if kind != "llama" or not settings.get("tie_word_embeddings", False):
         raise WeightsError(f"config.json describes a {kind} model; expected llama with tied embeddings")
+    from volta_mlir.models.huggingface import require
+
+    # Newer files have the settings of the rotary encoding together, older ones apart.
+    rotary = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    require(settings, hidden_act=("silu",))
+    require(rotary, rope_type=("default",), type=("default",))
     return Config(
         vocabulary=settings["vocab_size"],
         context=settings["max_position_embeddings"],
@@ -188,7 +197,7 @@ def _config_of_settings(settings: Mapping[str, Any]) -> Config:
         heads=settings["num_attention_heads"],
         kv_heads=settings.get("num_key_value_heads", settings["num_attention_heads"]),
         hidden=settings["intermediate_size"],
-        theta=float(settings.get("rope_theta") or settings.get("rope_parameters", {}).get("rope_theta", 10000.0)),
+        theta=float(settings.get("rope_theta") or rotary.get("rope_theta", 10000.0)),
         epsilon=settings["rms_norm_eps"],
     )
 
@@ -202,6 +211,11 @@ def _config_of_gguf(path: Path) -> Config:
     if missing:
         raise WeightsError(f"{path} does not say {', '.join(missing)}")
     found = {field: values[key] for field, key in _GGUF_KEYS.items()}
+    scaling, rotated = values.get("llama.rope.scaling.type", "none"), values.get("llama.rope.dimension_count")
+    if scaling != "none" or rotated not in (None, found["width"] // found["heads"]):
+        raise WeightsError(
+            f"{path} has a rotary encoding with scaling {scaling} of {rotated} features; expected none, of whole heads"
+        )
     return Config(vocabulary=len(values["tokenizer.ggml.tokens"]), **found)
 
 
@@ -227,8 +241,7 @@ def _name_of_gguf(name: str) -> str:
     if name.startswith("blk."):
         _, number, part, kind = name.split(".", 3)
         return f"model.layers.{number}.{_GGUF_NAMES.get(part, part)}.{kind}"
-    return {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
-            "output.weight": "lm_head.weight"}.get(name, name)  # fmt: skip
+    return {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}.get(name, name)
 
 
 def _halves(weight: Tensor, heads: int) -> np.ndarray:
