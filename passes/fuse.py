@@ -160,6 +160,12 @@ class Dispatch:
         return [node for group in self.groups for node in group.results]
 
     @property
+    def is_inline(self) -> bool:
+        """Whether it does not run: what it computes is computed where it is used."""
+        first = self.results[0]
+        return first.fusable and not first.result.stored
+
+    @property
     def inputs(self) -> list[Value]:
         """What is read from outside."""
         made = {node.result for node in self.results}
@@ -397,8 +403,11 @@ class FusionPlan:
                     and sliced.isdisjoint(other.results)
                     and not _runs_between(other, inputs, not kernel.is_reduction, owner)
                 ):
+                    ops, together = self.cone([*other.results, kernel])
+                    if not {*inputs, *other.inputs}.issuperset(together):
+                        continue  # one of them computes a value by itself, which the others wait for
                     other.results.append(kernel)
-                    other.ops, other.inputs = self.cone(other.results)
+                    other.ops, other.inputs = ops, together
                     owner[kernel] = other
                     break
             else:
@@ -451,7 +460,7 @@ class FusionPlan:
         dispatches = self.dispatches()
         counted: set[Node] = set()
         fused = [d for d in dispatches if len(d.groups) > 1 or len(d.groups[0].ops) > 1]
-        left = [d for d in dispatches if not d.results[0].fusable or d.results[0].result.stored]
+        left = [d for d in dispatches if not d.is_inline]
         read = Counter(v for dispatch in left for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
         for dispatch in dispatches:
             for node in dispatch.results:
@@ -465,9 +474,8 @@ class FusionPlan:
                 counted.update(group.ops)
                 names.append(self._define(module, group))
             self._call(module, dispatch, names, saved, read)
-        replaced = {node for dispatch in fused for node in dispatch.results}
         for node in reversed(self.nodes):
-            if (node.fusable or node in replaced) and not any(list(r.uses) for r in node.op.operation.results):
+            if _is_pure(node) and not any(list(r.uses) for r in node.op.operation.results):
                 node.op.operation.erase()
 
     def _define(self, module: Any, group: Group) -> str:
@@ -536,6 +544,11 @@ class FusionPlan:
 def _location_of(nodes: list[Node]) -> Any:
     """The first node's place, together with those of the others."""
     return ir.Location.fused(list(dict.fromkeys(node.op.location for node in nodes)))
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether nothing is lost without an op if nothing uses its results."""
+    return isinstance(node.op, Op) and node.op.pure
 
 
 def _is_of_all(node: Node, rows: Nest) -> bool:
@@ -617,6 +630,7 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
                 (last,) = left
                 if not waiting[last]:
                     ready(last)
+    assert len(found) == len(waiting), "units wait for one another"
     return list(found)
 
 

@@ -117,7 +117,7 @@ class _Program:
             (first, *_) = dispatch.results
             if isinstance(first.op, ReshapeOp):
                 self._memory[first.result] = self.memory_of(first.operands[0])
-            elif not first.fusable or first.result.stored:
+            elif not dispatch.is_inline:
                 self.tasks.append(dispatch)
         returned = {self.memory_of(v) for v in self.end.operands}
         donated = result_pairs(function)
@@ -146,7 +146,7 @@ class _Program:
                     pending.append((one, True))
                     pending += [(v.producer, False) for v in one.operands if v.producer is not None]
 
-        stored = [d for d in dispatches if not d.results[0].fusable or d.results[0].result.stored]
+        stored = [d for d in dispatches if not d.is_inline]
         for node in [*(node for dispatch in stored for node in dispatch.results), *self.plan.nodes[:-1]]:
             place(node)
 
@@ -225,10 +225,9 @@ class _Rewrite:
                 operands = [self._late(v, node.op.operation) for v in node.operands]
                 for i, operand in enumerate(operands):
                     node.op.operation.operands[i] = operand
-        for node in reversed(self.program.plan.nodes):
-            operation = node.op.operation
-            if isinstance(node.op, Op) and node.op.pure and not any(list(r.uses) for r in operation.results):
-                operation.erase()
+        for operation in reversed(list(self.program.function.entry_block.operations)):
+            if isinstance(operation, Op) and operation.pure and not any(list(r.uses) for r in operation.results):
+                operation.operation.erase()
 
     def _after(self, value: Any, before: Any) -> Any:
         """The value behind the token, for an operation."""

@@ -134,6 +134,20 @@ def test_convolutions_and_running_statistics() -> None:
         assert norm(a - e) <= 1e-4 * max(norm(e), 1e-3)
 
 
+@pytest.mark.parametrize("budget", [282_360_545, 250_987_151])
+def test_copies_of_what_reductions_compute_by_themselves_are_fused(budget: int) -> None:
+    # In these plans of six layers a reduction would be grouped with one that waits for it.
+    config = gpt.Config()
+    params = tree.map(Tensor, gpt.init(config))
+    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
+    tokens, targets = map(Tensor, next(gpt.batches(config)))
+    donated = ("params", "m", "v", "step")
+    step = volta.jit(gpt.train_step, static="heads", donate=donated, options={"memory_budget": budget})
+    lowered = step.lower(params, m, v, Tensor(0), tokens, targets, config.heads)
+    assert lowered.remat_report().rows
+    assert lowered.fusion_report().groups
+
+
 # -- what is said about it -----------------------------------------------------------------------------------------
 
 
