@@ -1,7 +1,8 @@
 // A loss by hand, its derivative as a declaration, and a training step that calls it:
 //
 //   volta-opt loss.mlir --volta-autodiff --volta-inline --cse --volta-simplify --convert-volta-to-linalg -o step.mlir
-//   iree-compile step.mlir --iree-hal-target-device=local --iree-hal-local-target-device-backends=llvm-cpu -o step.vmfb
+//   iree-compile step.mlir --iree-hal-target-device=local --iree-hal-local-target-device-backends=llvm-cpu \
+//     --iree-llvmcpu-target-cpu=host -o step.vmfb
 //   iree-run-module --module=step.vmfb --function=step --input=3x2xf32=0.5 --input=4x3xf32=1
 
 func.func private @loss(%w: tensor<3x2xf32>, %x: tensor<4x3xf32>) -> tensor<f32> {

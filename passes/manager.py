@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TextIO, Union, get_args, get_origin, get_type_hints
 
 from volta_mlir.errors import CompileError, VoltaError
+from volta_mlir.frames import most_telling
 from volta_mlir.mlir import context, ir, passmanager
 
 #: Every pass of Volta's by its name.
@@ -313,14 +314,32 @@ def _pass_error(what: str, error: Any) -> PassError:
 
 
 def source_location(location: ir.Location) -> str | None:
-    """``file:line:column`` of an MLIR location, without a column where it has none; None where it names no file."""
+    """``file:line:column`` of an MLIR location, without a column where it has none; None where it names no file.
+
+    Where lines of layers are the innermost ones, it is the line that called them.
+    """
+    places = list(_places(location))
+    return _text(places[most_telling([place.filename for place in places])]) if places else None
+
+
+def innermost_location(location: ir.Location) -> str | None:
+    """Like :func:`source_location`, but of the innermost line, a layer's too."""
+    return next(map(_text, _places(location)), None)
+
+
+def _text(place: ir.FileLineColLoc) -> str:
+    column = f":{place.start_col}" if place.start_col else ""
+    return f"{place.filename}:{place.start_line}{column}"
+
+
+def _places(location: ir.Location) -> Iterator[ir.FileLineColLoc]:
+    """The lines that a location consists of, innermost first; of several that were fused, those of the first."""
     if isinstance(location, ir.FileLineColLoc):
-        column = f":{location.start_col}" if location.start_col else ""
-        return f"{location.filename}:{location.start_line}{column}"
-    if isinstance(location, ir.CallSiteLoc):
-        return source_location(location.callee) or source_location(location.caller)
-    if isinstance(location, ir.NameLoc):
-        return source_location(location.child_loc)
-    if isinstance(location, ir.FusedLoc):
-        return next(filter(None, map(source_location, location.locations)), None)
-    return None
+        yield location
+    elif isinstance(location, ir.CallSiteLoc):
+        yield from _places(location.callee)
+        yield from _places(location.caller)
+    elif isinstance(location, ir.NameLoc):
+        yield from _places(location.child_loc)
+    elif isinstance(location, ir.FusedLoc):
+        yield from next(filter(None, (list(_places(part)) for part in location.locations)), [])

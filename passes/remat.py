@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from volta_mlir import trace
-from volta_mlir.costs import MACHINES
 from volta_mlir.dialects.attention import AttentionGradOp, AttentionOp, MaskedAttentionGradOp, MaskedAttentionOp
 from volta_mlir.dialects.base import Cost, Op
 from volta_mlir.dialects.contraction import DotGeneralOp
@@ -22,12 +21,13 @@ from volta_mlir.dialects.convolution import Convolutional
 from volta_mlir.dialects.movement import ReshapeOp
 from volta_mlir.dtypes import TensorSpec, bool_
 from volta_mlir.errors import BudgetError
+from volta_mlir.machines import MACHINES
 from volta_mlir.mlir import ir, spec_of
 from volta_mlir.passes.alias import result_pairs
 from volta_mlir.passes.derived import functions, is_private
 from volta_mlir.passes.fuse import Dispatch, Fuse, FusionPlan, Node, Value
 from volta_mlir.passes.fused import is_fused
-from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
+from volta_mlir.passes.manager import Pass, UpstreamPass, innermost_location, option, source_location
 from volta_mlir.recompute import Choice, Graph, Task, plan, simulate
 from volta_mlir.reports import format_bytes
 
@@ -178,7 +178,7 @@ class _Program:
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
             is_product=is_product,
-            label=f"{source_location(last.location)} {last.operation.name} {outputs[0].spec if outputs else ''}",
+            label=f"{innermost_location(last.location)} {last.operation.name} {outputs[0].spec if outputs else ''}",
         )
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
 import volta_mlir as volta
-from volta_mlir.costs import MACHINES, CostReport, Machine, Row
+from volta_mlir import models, nn
+from volta_mlir.costs import CostReport, Row
 from volta_mlir.dialects.base import Cost
+from volta_mlir.machines import MACHINES, Machine
+
+
+def test_the_module_can_be_imported_before_all_others() -> None:
+    subprocess.run([sys.executable, "-c", "import volta_mlir.costs"], check=True)
 
 
 def report_of(function, *specs) -> CostReport:
@@ -44,6 +52,26 @@ def test_equal_ops_on_one_line_are_one_row() -> None:
     (row,) = report_of(repeat, volta.spec((10,))).rows
     assert (row.op, row.count, row.cost.bytes) == ("sin", 5, 5 * 80)
     assert row.location == f"{__file__}:{inspect.getsourcelines(repeat)[1] + 2}"
+
+
+def test_what_layers_do_counts_for_the_lines_that_call_them() -> None:
+    layer, gelu = nn.Linear(4, 3), nn.GELU()
+
+    def network(layer, x):
+        x = layer(x)
+        return gelu(x)
+
+    rows = report_of(network, layer, volta.spec((2, 4))).rows
+    first = inspect.getsourcelines(network)[1] + 1
+    lines = {row.op: row.location for row in rows}
+    assert (lines["dot_general"], lines["erf"]) == (f"{__file__}:{first}", f"{__file__}:{first + 1}")
+
+
+def test_models_of_the_package_tell_their_own_lines() -> None:
+    model = models.GPT2(models.gpt2.Config(vocabulary=8, context=4, width=4, layers=1, heads=2))
+    rows = report_of(lambda model, x: model(x), model, volta.spec((1, 4), "int32")).rows
+    products = [row.location.rpartition(":")[0] for row in rows if row.op == "dot_general"]
+    assert products and {*products} == {inspect.getsourcefile(models.GPT2)}
 
 
 def test_a_scan_costs_its_steps() -> None:

@@ -366,3 +366,10 @@ def test_what_does_not_fit_is_named() -> None:
         optimizer.update({"v": w["w"]}, {"v": w["w"]}, state)
     with pytest.raises(ShapeError, match="same dotted name"):
         optimizer.init({"a.b": volta.ones((2,)), "a": {"b": volta.ones((2,))}})
+
+
+@pytest.mark.parametrize("state", [{}, None, nn.Linear(2, 1)], ids=["empty", "none", "module"])
+def test_a_state_of_something_else_is_refused(state) -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(ShapeError, match=r"the optimizer's state is a \w+ that has no step; pass what init\(params\)"):
+        optim.Adam(lr=0.1).update(model, model, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from typing import Any, Literal
 
 import pytest
 
+from volta_mlir import nn
 from volta_mlir.errors import CompileError, ShapeError, VoltaError
 from volta_mlir.mlir import context, ir
 from volta_mlir.passes import PASSES, Pass, PassError, PipelineError, UpstreamPass, parse_pipeline, run_pipeline
-from volta_mlir.passes.manager import UPSTREAM_PASSES, option, options_of, source_location
+from volta_mlir.passes.manager import UPSTREAM_PASSES, innermost_location, option, options_of, source_location
+
+LAYER = inspect.getsourcefile(nn.functional.linear)
 
 MODULE = """
 func.func private @unused() { return }
@@ -264,6 +268,9 @@ class TestSourceLocation:
             ('loc(callsite(unknown at "main.py":1:2))', "main.py:1:2"),
             ('loc("name"("model.py":7:3))', "model.py:7:3"),
             ('loc(fused["name", "model.py":7:3, "main.py":1:2])', "model.py:7:3"),
+            (f'loc(callsite("{LAYER}":7:3 at "main.py":1:2))', "main.py:1:2"),
+            (f'loc(fused[callsite("{LAYER}":7:3 at "main.py":1:2), "other.py":3:4])', "main.py:1:2"),
+            (f'loc("{LAYER}":7:3)', f"{LAYER}:7:3"),
             ("loc(unknown)", None),
             ('loc("name")', None),
         ],
@@ -271,6 +278,10 @@ class TestSourceLocation:
     def test_every_kind(self, text: str, expected: str | None) -> None:
         module = ir.Module.parse(f"module {{}} {text}", context())
         assert source_location(module.operation.location) == expected
+
+    def test_the_innermost_line_may_be_a_layers(self) -> None:
+        module = ir.Module.parse(f'module {{}} loc(callsite("{LAYER}":7:3 at "main.py":1:2))', context())
+        assert innermost_location(module.operation.location) == f"{LAYER}:7:3"
 
 
 def break_result_type(module: ir.Module) -> None:

@@ -68,6 +68,7 @@ def test_run_prints_and_writes_results(capsys, file, tmp_path):
 def test_run_takes_arrays_by_name_and_draws_the_others(capsys, file):
     random = [volta(capsys, "run", file, "-i", "factor=2", "--random", "--seed", seed)[1] for seed in "112"]
     assert random[0] == random[1] != random[2]
+    assert "-" not in random[0]  # a variance or a second moment is not negative
     _, shown, _ = volta(capsys, "run", file, "-i", "x=2x3xf32=1", "-i", "random", "-i", "3")
     assert "[[3., 3., 3.]," in shown
 
@@ -109,6 +110,8 @@ def test_run_reads_and_writes_bfloat16_files(capsys, half_file, tmp_path):
         ([], 2, "no --input for state.count (int32[]), x (float32[2,3]), factor (float32[]); --random draws"),
         (["-i", "1", "-i", "random", "-i", "1", "-i", "1"], 2, "more inputs than the 3 arrays"),
         (["-i", "x=random", "-i", "x=random"], 2, "x is given twice"),
+        (["-i", "factr=1"], 2, "the function takes no 'factr'; did you mean factor?"),
+        (["-i", "y=y.npy"], 2, "the function takes no 'y'; it takes state.count, x, factor"),
         (["-i", "x=1"], 2, "x: '1' is no .npy file, no array such as 2x3xf32=1, and not random"),
         (["-i", "x=3x2xf32"], 1, "x: 3x2xf32 has shape (3, 2), expected float32[2,3]"),
         (["-i", f"x={10**20}x3xf32"], 1, "has shape (100000000000000000000, 3), expected float32[2,3]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
@@ -109,6 +110,12 @@ def _read_inputs(
     for text in inputs:
         path, equals, value = text.partition("=")
         if not (equals and path in paths):
+            if equals and not _LITERAL.fullmatch(text) and not os.path.exists(text):
+                close = difflib.get_close_matches(path, paths)
+                raise click.UsageError(
+                    f"the function takes no {path!r}; "
+                    + (f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(paths)}")
+                )
             unnamed = [p for p in paths if p not in texts]
             if not unnamed:
                 raise click.UsageError(f"there are more inputs than the {len(paths)} arrays that the function takes")
@@ -184,10 +191,10 @@ def _numbers(text: str, dtype: np.dtype[Any], spec: LeafSpec) -> np.ndarray[Any,
 
 
 def _random(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Normally distributed, or small integers, or bits."""
+    """Between 0 and 1, or small integers, or bits: not negative, since variances and second moments are not either."""
     if dtype.kind in "iub":
         return rng.integers(0, 2 if dtype.kind == "b" else 10, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
+    return rng.random(shape).astype(dtype)
 
 
 # -- inspect ---------------------------------------------------------------------------------------------------------

@@ -516,7 +516,7 @@ class Lowered:
 def _last_index(pipeline: Sequence[str], stage: str) -> int:
     if stage not in pipeline:
         stages = ", ".join(dict.fromkeys(("volta", *pipeline, "linalg")))
-        raise ValueError(f"there is no stage {stage!r}; there are {stages}")
+        raise OptionError(f"there is no stage {stage!r}; there are {stages}")
     return len(pipeline) - list(reversed(pipeline)).index(stage)
 
 

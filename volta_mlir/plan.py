@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir.frames import most_telling
 from volta_mlir.stream_ops import GROUPS, entry_point, operand_segments, tied_operands
 
 
@@ -220,9 +221,9 @@ def kernel_name(op: Any) -> str:
 
 
 def user_line(location: Any) -> str:
-    """``file:line`` of the first place that a location names, "" if it names none."""
-    found = re.search(r'"([^"]+)":(\d+)', str(location))
-    return f"{found[1]}:{found[2]}" if found else ""
+    """``file:line`` of the most telling place of those that a location names, "" if it names none."""
+    places = re.findall(r'"([^"]+)":(\d+)', str(location))
+    return ":".join(places[most_telling([file for file, _ in places])]) if places else ""
 
 
 def _bytes_moved(op: Any) -> int:

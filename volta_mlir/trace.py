@@ -45,7 +45,7 @@ _locations: dict[tuple[tuple[str, int], ...], Any] = {}
 
 def _current_location() -> Any:
     """The user's line as an MLIR location; the lines that led there are its call sites."""
-    frames = tuple(user_frames(8, _TRACE_ENTRY))
+    frames = tuple(user_frames(16, _TRACE_ENTRY))
     if frames not in _locations:
         files = [ir.Location.file(name, line, 0, context()) for name, line in frames]
         if not files:

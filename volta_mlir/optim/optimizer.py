@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.errors import OptionError
+from volta_mlir.errors import OptionError, ShapeError
 from volta_mlir.functions import astype, broadcast_to, full, reshape
 from volta_mlir.functions.common import as_tensor
 from volta_mlir.optim.parameters import for_parameter, replaced, trainable, wide, with_gradients
@@ -84,6 +84,11 @@ class PerParameter(Optimizer):
         return {"step": Tensor(0), **slots}
 
     def update(self, params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        if not isinstance(state, dict) or "step" not in state:
+            raise ShapeError(
+                f"the optimizer's state is a {type(state).__name__} that has no step; pass what init(params) or"
+                " the last update(params, grads, state) returned"
+            )
         step = state["step"]
         slots = {slot: dict(values) for slot, values in state.items() if slot != "step"}
         scalars: dict[tuple[int, np.dtype], Any] = {}  # the same for all parameters of a rule and a dtype

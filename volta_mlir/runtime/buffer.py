@@ -154,7 +154,7 @@ class DeviceBuffer:
         if self._view is None:
             raise DonatedError(
                 f"this array was donated as {self._donated_to} and its memory now holds a result: "
-                "use the call's result instead, or pass a copy() where the old value is still needed"
+                "use the call's result instead, or pass a clone() where the old value is still needed"
             )
         return self._view
 

@@ -28,8 +28,8 @@ def unseal(data: bytes) -> bytes:
     program, end = data[:-_LENGTH], data[-_LENGTH:]
     if not end.startswith(_MARK):
         raise ArtifactError(
-            "it does not end in Volta's checksum: either a part is missing, or it was made by another compiler, whose"
-            " modules iree.runtime runs"
+            "it does not end in Volta's checksum: either a part is missing, or Volta did not make it; a module that"
+            " iree-compile made runs with iree-run-module or iree.runtime"
         )
     if end != _MARK + hashlib.sha256(program).digest():
         raise ArtifactError("it is damaged: its contents do not have the checksum at its end")
