@@ -37,7 +37,7 @@ def result_pairs(function: Any) -> dict[int, int]:
     arguments = _attributes(function, "arg_attrs", len(function.arguments))
     results = _attributes(function, "res_attrs", len(function.type.results))
     donated = [i for i, attributes in enumerate(arguments) if "volta.donated" in attributes]
-    free = dict(enumerate(function.type.results))
+    free = {i: type_ for i, type_ in enumerate(function.type.results) if "volta.printed" not in results[i]}
     pairs: dict[int, int] = {}
     for matches in (_same_name, lambda argument, result: True):
         for i in donated:

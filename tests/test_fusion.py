@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -110,8 +111,9 @@ ZOO = {
 }
 
 #: Dispatches, bytes of intermediate results, and bytes moved, without fusion and with it. They are upper limits.
+#: Without fusion IREE fuses, but not across the repeated pieces that volta-outline makes functions of: 40 dispatches.
 FIGURES = {
-    "gpt": ((251, 1121216, 9835356), (156, 932544, 7705428)),
+    "gpt": ((291, 1121216, 9835356), (156, 932544, 7705428)),
     "mlp": ((53, 187776, 1031212), (42, 100032, 846752)),
     "conv": ((66, 349248, 2291252), (64, 226176, 1900836)),
     "layer_norm": ((10, 99328, 448004), (5, 49920, 225028)),
@@ -139,7 +141,8 @@ def test_counted_figures(name: str, fuse: bool) -> None:
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.full] if n in LARGE else []) for n in ZOO])
 def test_fusion_changes_no_number(name: str) -> None:
     _, arguments = ZOO[name].make()
-    expected, actual = (tree.leaves(ZOO[name].compiled(fuse)(*arguments)) for fuse in (False, True))
+    # Each call writes to the running statistics of its own copy.
+    expected, actual = (tree.leaves(ZOO[name].compiled(fuse)(*deepcopy(arguments))) for fuse in (False, True))
     for e, a in zip(expected, actual, strict=True):
         assert norm(a.numpy() - e.numpy()) <= RELATIVE * norm(e.numpy())
 

@@ -511,7 +511,7 @@ def resealed(old: bytes, new: bytes):
     [
         (lambda data: b"", "cannot be loaded: it does not end in Volta's checksum"),
         (lambda data: b"not a module" * 100, "cannot be loaded: it does not end in Volta's checksum"),
-        (unseal, "or it was made by another compiler, whose modules iree.runtime runs"),
+        (unseal, "Volta did not make it; a module that iree-compile made runs with iree-run-module"),
         (lambda data: data[:-1], "cannot be loaded: it does not end in Volta's checksum: either a part is missing"),
         (lambda data: data[:2000] + b"?" + data[2001:], "cannot be loaded: it is damaged"),
         (lambda data: seal(unseal(data)[:2000]), "cannot be loaded: FlatBuffer length prefix out of bounds"),

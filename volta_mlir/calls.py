@@ -20,6 +20,8 @@ from volta_mlir.dtypes import TensorSpec, as_dtype
 from volta_mlir.errors import TraceError
 from volta_mlir.mlir import spec_of
 from volta_mlir.runtime.buffer import DeviceBuffer
+from volta_mlir.runtime.prints import Record, outputs_of
+from volta_mlir.runtime.signature import Tree
 from volta_mlir.tensor import Tensor
 
 
@@ -192,7 +194,7 @@ class TracedCall:
     """A traced function and how its values correspond to the Python call.
 
     The function's arguments are the distinct tensors of the arguments, then the captures; its results are the
-    distinct tensors of the results, then one per buffer write.
+    distinct tensors of the results, then one per buffer write, then what is printed.
     """
 
     trace: tracing.FunctionTrace
@@ -200,6 +202,22 @@ class TracedCall:
     results: Structure
     result_specs: list[TensorSpec]
     writes: list[BufferWrite] = field(default_factory=list)
+    prints: tuple[Record, ...] = ()
+
+    @property
+    def printed(self) -> int:
+        """How many of the results are there to be printed."""
+        return len(outputs_of(self.prints))
+
+    @property
+    def returned(self) -> int:
+        """How many of the results the Python call returns."""
+        return len(self.result_specs) - len(self.writes) - self.printed
+
+    def split(self, outs: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Results, or something for each: what is returned, new values of buffers, and what is printed."""
+        end = self.returned + len(self.writes)
+        return list(outs[: self.returned]), list(outs[self.returned : end]), list(outs[end:])
 
     @property
     def captures(self) -> list[Tensor]:
@@ -227,7 +245,8 @@ def trace_call(
         inner_args, inner_kwargs = inner
         results, result_structure = flatten_tree(function(*inner_args, **inner_kwargs))
         writes, written = _buffer_writes(trace, inner, before)
-        return [*map(as_argument, results), *written], (result_structure, writes)
+        printed = [tensor for _, tensors in trace.prints for tensor in tensors]
+        return [*map(as_argument, results), *written, *printed], (result_structure, writes)
 
     specs = [argument_spec(t) for t in tensors]
     trace, (result_structure, writes) = tracing.trace_function(module, name, body, specs, private=private)
@@ -235,7 +254,9 @@ def trace_call(
         if write.module is not None:
             buffer = getattr(write.module, write.name)
             write.capture = next(i for i, t in enumerate(trace.captures) if t is buffer)
-    return TracedCall(trace, structure, result_structure, [spec_of(t) for t in trace.function.type.results], writes)
+    prints = tuple(record for record, _ in trace.prints)
+    result_specs = [spec_of(t) for t in trace.function.type.results]
+    return TracedCall(trace, structure, result_structure, result_specs, writes, prints)
 
 
 def argument_spec(leaf: Any) -> TensorSpec:
@@ -292,3 +313,40 @@ def _is_module_buffer(tree: Any, accessor: Any) -> bool:
     parent = accessor[:-1](tree) if len(accessor) else None
     is_buffer = getattr(parent, "is_buffer", None)
     return bool(is_buffer and is_buffer(str(accessor[-1].entry)))
+
+
+def signature_leaves(structure: Structure, leaves: Sequence[Tree]) -> Any:
+    """The tree with these leaves of a signature; a leaf that occurs again becomes a reference to the first."""
+    values: list[Any] = []
+    seen: set[int] = set()
+    for slot in structure.slots:
+        if isinstance(slot, Static):
+            values.append(slot.value)
+        elif slot in seen:
+            first = leaves[slot].leaf
+            values.append(Tree("tied", name=first.path if first else "", index=slot))
+        else:
+            seen.add(slot)
+            values.append(leaves[slot])
+    return trees.unflatten(structure.treedef, values)
+
+
+def describe_tree(tree: Any) -> Tree:
+    """A pytree whose leaves are signature leaves, as the signature's own kind of tree. Modules become dicts."""
+    if isinstance(tree, Tree):
+        return tree
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        children = tuple(map(describe_tree, tree))
+        return Tree("namedtuple", children=children, keys=tuple(tree._fields), name=type(tree).__name__)
+    if isinstance(tree, list | tuple):
+        return Tree("list" if isinstance(tree, list) else "tuple", children=tuple(map(describe_tree, tree)))
+    if isinstance(tree, dict):
+        keys = sorted(tree)
+        return Tree("dict", children=tuple(describe_tree(tree[k]) for k in keys), keys=tuple(map(str, keys)))
+    accessors = trees.accessors(tree)
+    if len(accessors) == 1 and not accessors[0]:
+        return Tree("none") if tree is None else Tree("static", name=repr(tree))
+    attributes: dict[str, Any] = {}
+    for accessor in accessors:
+        attributes.setdefault(str(accessor[0].entry), accessor[:1](tree))
+    return Tree("dict", children=tuple(map(describe_tree, attributes.values())), keys=tuple(attributes))

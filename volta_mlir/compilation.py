@@ -26,7 +26,17 @@ from volta_mlir import __version__, debug
 from volta_mlir import trace as tracing
 from volta_mlir import tree as trees
 from volta_mlir.cache import Cache
-from volta_mlir.calls import Static, Structure, TracedCall, borrowed, flatten_tree, leaf_names, trace_call
+from volta_mlir.calls import (
+    Static,
+    Structure,
+    TracedCall,
+    borrowed,
+    describe_tree,
+    flatten_tree,
+    leaf_names,
+    signature_leaves,
+    trace_call,
+)
 from volta_mlir.donation import returned_arguments
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import ArtifactError, BudgetError, CompileError, NaNError, OptionError, TraceError, warn
@@ -382,6 +392,7 @@ class Lowered:
         captured = range(len(self.traced.captures))
         arguments += [ir.DictAttr.get({"volta.name": ir.StringAttr.get(f"captured.{i}")}) for i in captured]
         results = [ir.DictAttr.get({"volta.name": ir.StringAttr.get(name)}) for name in self.result_names]
+        results += [ir.DictAttr.get({"volta.printed": ir.UnitAttr.get()})] * self.traced.printed
         function = self.traced.trace.function
         function.attributes["arg_attrs"] = ir.ArrayAttr.get(arguments)
         function.attributes["res_attrs"] = ir.ArrayAttr.get(results)
@@ -526,7 +537,7 @@ def _symbol(function: Callable[..., Any]) -> str:
 
 
 def _result_names(traced: TracedCall) -> list[str]:
-    tree = traced.results.unflatten(range(len(traced.result_specs)))
+    tree = traced.results.unflatten(range(traced.returned))
     names = [f"result.{n}".rstrip(".") if n.isdigit() or not n else n for n in leaf_names(tree, traced.results)]
     for write in traced.writes:
         names.append(f"buffer.{trees.path_name(write.accessor[2:]) if write.accessor is not None else write.name}")
@@ -703,20 +714,20 @@ class Compiled:
             leaf(name, specs[i].shape, specs[i].dtype.name, wanted.get(i), in_place=i in kept)
             for i, name in enumerate(lowered.argument_names)
         ]
-        args, kwargs = _with_leaves(traced.arguments, leaves)
+        args, kwargs = signature_leaves(traced.arguments, leaves)
         names = (*(lowered.jitted.argument_name(0, i)[0] for i in range(len(args))), *sorted(kwargs))
-        tree = _describe((*args, *(kwargs[name] for name in sorted(kwargs))))
+        tree = describe_tree((*args, *(kwargs[name] for name in sorted(kwargs))))
         captured = tuple(leaf(f"captured.{i}", t.shape, t.dtype.name) for i, t in enumerate(traced.captures))
         if captured:
             tree = Tree("tuple", children=(*tree.children, Tree("tuple", children=captured)))
             names = (*names, "captured")
-        named_specs = zip(lowered.result_names, traced.result_specs, strict=True)
+        returned, written, _ = traced.split(traced.result_specs)
+        named_specs = zip(lowered.result_names, [*returned, *written], strict=True)
         results = [leaf(name, spec.shape, spec.dtype.name) for name, spec in named_specs]
-        count = len(results) - len(traced.writes)
-        result_tree = _describe(_with_leaves(traced.results, results[:count]))
-        if traced.writes:
-            result_tree = Tree("tuple", children=(result_tree, Tree("tuple", children=tuple(results[count:]))))
-        return Signature({lowered.name: FunctionSignature(tree, result_tree, names)}, __version__)
+        result_tree = describe_tree(signature_leaves(traced.results, results[: len(returned)]))
+        if written:
+            result_tree = Tree("tuple", children=(result_tree, Tree("tuple", children=tuple(results[len(returned) :]))))
+        return Signature({lowered.name: FunctionSignature(tree, result_tree, names, traced.prints)}, __version__)
 
     @functools.cached_property
     def executable(self) -> Executable:
@@ -751,43 +762,6 @@ class Compiled:
                 " pass them as arguments to save it"
             )
         Path(path).write_bytes(self.vmfb)
-
-
-def _with_leaves(structure: Structure, leaves: Sequence[Tree]) -> Any:
-    """The tree with these leaves of a signature; a leaf that occurs again becomes a reference to the first."""
-    values: list[Any] = []
-    seen: set[int] = set()
-    for slot in structure.slots:
-        if isinstance(slot, Static):
-            values.append(slot.value)
-        elif slot in seen:
-            first = leaves[slot].leaf
-            values.append(Tree("tied", name=first.path if first else "", index=slot))
-        else:
-            seen.add(slot)
-            values.append(leaves[slot])
-    return trees.unflatten(structure.treedef, values)
-
-
-def _describe(tree: Any) -> Tree:
-    """A pytree whose leaves are signature leaves, as the signature's own kind of tree. Modules become dicts."""
-    if isinstance(tree, Tree):
-        return tree
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        children = tuple(map(_describe, tree))
-        return Tree("namedtuple", children=children, keys=tuple(tree._fields), name=type(tree).__name__)
-    if isinstance(tree, list | tuple):
-        return Tree("list" if isinstance(tree, list) else "tuple", children=tuple(map(_describe, tree)))
-    if isinstance(tree, dict):
-        keys = sorted(tree)
-        return Tree("dict", children=tuple(_describe(tree[k]) for k in keys), keys=tuple(map(str, keys)))
-    accessors = trees.accessors(tree)
-    if len(accessors) == 1 and not accessors[0]:
-        return Tree("none") if tree is None else Tree("static", name=repr(tree))
-    attributes: dict[str, Any] = {}
-    for accessor in accessors:
-        attributes.setdefault(str(accessor[0].entry), accessor[:1](tree))
-    return Tree("dict", children=tuple(map(_describe, attributes.values())), keys=tuple(attributes))
 
 
 def _read_cached(cache: Cache, key: str) -> Any:
@@ -841,7 +815,8 @@ class Executable:
     def __init__(self, traced: TracedCall, vmfb: bytes, name: str, device: Device, donated_by: str = "") -> None:
         self.device = device
         self._results = traced.results
-        self._specs = traced.result_specs
+        returned, written, _ = traced.split(traced.result_specs)
+        self._specs = [*returned, *written]
         self._writes = traced.writes
         self._captures = list(traced.captures)
         self._arguments = traced.arguments

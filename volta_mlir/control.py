@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, overload
 
 import numpy as np
@@ -26,8 +27,10 @@ from volta_mlir.mlir import context, ir, spec_of
 from volta_mlir.passes.control_flow import SAVED, declare_scan, declare_switch, declare_while
 from volta_mlir.passes.derived import build_function, call, declare, unique_name
 from volta_mlir.passes.manager import source_location
+from volta_mlir.runtime.prints import Chosen, Repeated, first_location
+from volta_mlir.runtime.signature import LeafSpec
 from volta_mlir.tensor import Tensor
-from volta_mlir.transforms import _current_trace, _eagerly, _operands, _split_writes, _stem, _trace_source
+from volta_mlir.transforms import _carry_out, _current_trace, _eagerly, _operands, _stem, _trace_source
 
 # -- tracing parts -------------------------------------------------------------------------------------------------
 
@@ -59,6 +62,12 @@ def _refuse_writes(part: TracedCall, where: str, of_arguments: bool = True) -> N
     """Raises TraceError if the part assigns buffers of closed-over modules or, unless that is false, of arguments."""
     if any(of_arguments or write.module is not None for write in part.writes):
         raise TraceError(f"a Buffer was assigned inside {where}, which runs it conditionally; return the value instead")
+
+
+def _refuse_prints(part: TracedCall, where: str, instead: str) -> None:
+    """Raises TraceError, with the line of the print, if the part prints."""
+    if part.prints:
+        raise TraceError(f"debug.print is called inside {where}; {instead}", location=first_location(part.prints[0]))
 
 
 def _store_carried(part: TracedCall, arguments: tuple[Any, ...], carry: Any) -> None:
@@ -163,7 +172,7 @@ def scan(
 
     def values(of: Sequence[BufferWrite], outs: Sequence[Any]) -> list[Any]:
         """What a step gives, or its spec, for these writes."""
-        return [outs[len(outs) - len(writes) + i] for i, write in enumerate(writes) if write in of]
+        return [value for write, value in zip(writes, part.split(outs)[1], strict=True) if write in of]
 
     step_specs = [x.spec.with_shape(x.shape[1:]) for x in inputs]
 
@@ -174,20 +183,25 @@ def scan(
         captured = [buffers[positions[i]] if i in positions else next(cs) for i in range(len(captures))]
         outs = _call_inside(part.trace.name, [*state, *step, *captured])
         leaves = _result_leaves(part, outs)
-        return [*leaves[:count], *values(of_closures, outs), *leaves[count:], *values(of_xs, outs)]
+        printed = part.split(outs)[2]
+        return [*leaves[:count], *values(of_closures, outs), *leaves[count:], *values(of_xs, outs), *printed]
 
     state = [*carry, *written]
     const_specs, state_specs, input_specs = ([t.spec for t in group] for group in (consts, state, inputs))
     name = _build(f"{part.trace.name}.body", [*const_specs, *state_specs, *step_specs], body)
-    results = [*state_specs, *_result_specs(part)[count:], *values(of_xs, part.result_specs)]
+    printed_specs = part.split(part.result_specs)[2]
+    results = [*state_specs, *_result_specs(part)[count:], *values(of_xs, part.result_specs), *printed_specs]
     trace = _current_trace()
     with context(), trace.current_location():
         loop = declare_scan(
             trace.module, part.trace.name, name, const_specs, state_specs, input_specs, results, steps, reverse
         )
     outs = _call(loop, [*consts, *state, *inputs])
-    end = len(outs) - len(of_xs)
-    for write, value in zip([*of_closures, *of_xs], [*outs[count : len(state)], *outs[end:]], strict=True):
+    if part.prints:
+        tracing.emit_print(Repeated(steps, part.prints, reverse), outs[len(outs) - part.printed :])
+    last_ys = len(outs) - part.printed
+    end = last_ys - len(of_xs)
+    for write, value in zip([*of_closures, *of_xs], [*outs[count : len(state)], *outs[end:last_ys]], strict=True):
         write.store(((init, xs), {}), value)
     # The results' tree is (carry, y); its leaves are the last carries and the stacked outputs.
     out_carry, ys = _rebuild(part.results, [*outs[:count], *outs[len(state) : end]])
@@ -202,7 +216,7 @@ def trees_tensors(tree: Any) -> list[Tensor]:
 
 
 def _check_carry(part: TracedCall, init: Any, carry: Sequence[Tensor]) -> None:
-    tree = part.results.unflatten(list(range(len(part.result_specs))))
+    tree = part.results.unflatten(list(range(part.returned)))
     if not isinstance(tree, tuple) or len(tree) != 2:
         raise ShapeError("scan: the function must return a pair (carry, y); y may be None")
     treedef = trees.flatten(tree[0])[1]
@@ -328,6 +342,12 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     test, step = _trace_part(condition, example), _trace_part(body, example)
     _refuse_writes(test, "while_loop")
     _refuse_writes(step, "while_loop", of_arguments=False)
+    for part in (test, step):
+        _refuse_prints(
+            part,
+            "a while_loop, whose number of steps is not known",
+            "print in a scan, or in a fori_loop with numbers for bounds, or print what the loop returns",
+        )
     carry = _tensors(init)
     specs = [t.spec for t in carry]
     if _result_specs(test) != [TensorSpec((), bool_)]:
@@ -466,19 +486,30 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
 
     def branch(part: TracedCall) -> str:
         places = [len(arguments) + next(i for i, t in enumerate(captures) if t is c) for c in part.captures]
-        return _build(
-            f"{part.trace.name}.branch",
-            specs,
-            lambda *args: _result_leaves(
-                part, _call_inside(part.trace.name, [*args[: len(arguments)], *(args[i] for i in places)])
-            ),
-        )
+
+        def body(*args: Tensor) -> list[Tensor]:
+            outs = _call_inside(part.trace.name, [*args[: len(arguments)], *(args[i] for i in places)])
+            # Every branch returns what any of them prints.
+            printed = [
+                part.split(outs)[2] if other is part else map(tracing.zeros, other.split(other.result_specs)[2])
+                for other in parts
+            ]
+            return [*_result_leaves(part, outs), *chain.from_iterable(printed)]
+
+        return _build(f"{part.trace.name}.branch", specs, body)
 
     trace = _current_trace()
     names = [branch(part) for part in parts]
     with context(), trace.current_location():
         name = declare_switch(trace.module, parts[0].trace.name, names, specs)
-    return _rebuild(parts[0].results, _call(name, [chosen, *arguments, *captures]))
+    outs = iter(_call(name, [chosen, *arguments, *captures]))
+    results = [next(outs) for _ in _result_specs(parts[0])]
+    for i, part in enumerate(parts):
+        values = list(islice(outs, part.printed))
+        if part.prints:
+            index = LeafSpec("branch", (), INDEX.name)
+            tracing.emit_print(Chosen(i, len(parts), part.prints, index), [chosen, *values])
+    return _rebuild(parts[0].results, results)
 
 
 # -- checkpoint and custom_vjp ---------------------------------------------------------------------------------------
@@ -605,7 +636,7 @@ def checkpoint(function: Callable[..., Any] | None = None, *, policy: Policy | N
                 [t.spec for t in operands],
                 source.result_specs,
             )
-        return source.results.unflatten(_split_writes(source, (args, kwargs), _call(name, operands)))
+        return source.results.unflatten(_carry_out(source, (args, kwargs), _call(name, operands)))
 
     return wrapper
 
@@ -666,6 +697,7 @@ def _custom_vjp_call(custom: custom_vjp, args: tuple[Any, ...]) -> Any:
     primal, fwd = _trace_part(custom.function, *examples), _trace_part(custom._fwd, *examples)
     for part in (primal, fwd):
         _refuse_writes(part, "a custom_vjp function")
+        _refuse_prints(part, "a custom_vjp function", "print its arguments or what it returns")
     pair = fwd.results.unflatten(fwd.result_specs)
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise ShapeError("custom_vjp: fwd must return a pair (result, residuals)")
@@ -675,6 +707,7 @@ def _custom_vjp_call(custom: custom_vjp, args: tuple[Any, ...]) -> Any:
     cotangent = primal.results.unflatten([s if is_float(s.dtype) else None for s in primal.result_specs])
     bwd = _trace_part(custom._bwd, pair[1], cotangent)
     _refuse_writes(bwd, "a custom_vjp function")
+    _refuse_prints(bwd, "a custom_vjp function", "print the gradient")
 
     arguments = _tensors(args)
     captures = list({id(t): t for part in (primal, fwd, bwd) for t in part.captures}.values())

@@ -1,4 +1,4 @@
-"""Finding where a NaN comes from."""
+"""Looking into programs that run: printing values, and finding where a NaN comes from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from volta_mlir.dtypes import is_float
+from volta_mlir.errors import OptionError
 
 _enabled = os.environ.get("VOLTA_DEBUG_NANS") == "1"
 
@@ -70,3 +71,47 @@ def describe(name: str, result: np.ndarray, operands: list[np.ndarray]) -> str:
     if already:
         return f"{what}; {' and '.join(already)} had NaN already"
     return f"{what}; none of its operands has one: {', '.join(specs) or 'there are none'}"
+
+
+def print(text: str, /, *args: Any, **kwargs: Any) -> None:
+    """Prints values, in compiled functions too: when they run, and not when they are traced.
+
+    What a call of a compiled function prints appears when it has ended, in the order of the program. It is not removed,
+    though nothing uses it. Loops print each step, branches only where they run, ``vmap`` each example, and
+    differentiated functions their values, not derivatives; what is computed again in the backward pass is not printed
+    again. A file that ``save`` wrote prints where Volta loads it; for other runtimes the values are further results.
+
+    Args:
+        text: a format string with a field for each argument, as ``str.format`` takes it: ``"{}"``, ``"{loss:.3f}"``.
+        args: trees of tensors of any shapes and dtypes, which are NumPy arrays in the text, and Python values.
+        kwargs: the same, by name.
+
+    Raises:
+        OptionError: the text does not fit the arguments.
+        TraceError: it is called in a ``while_loop`` or a ``custom_vjp`` function.
+
+    Example:
+        >>> import volta_mlir as volta
+        >>> @volta.jit
+        ... def f(x):
+        ...     volta.debug.print("x = {}, its sum {total:.1f}", x, total=x.sum())
+        ...     return x * 2
+        >>> y = f(volta.Tensor([1.0, 2.0]))
+        x = [1. 2.], its sum 3.0
+        >>> volta.debug.print("{name} = {}", y, name="y")
+        y = [2. 4.]
+    """
+    from volta_mlir import trace as tracing
+    from volta_mlir.calls import as_argument, describe_tree, flatten_tree, numbers_as_static, signature_leaves
+    from volta_mlir.frames import user_location
+    from volta_mlir.runtime.prints import Print
+    from volta_mlir.runtime.signature import leaf
+
+    if not isinstance(text, str):
+        raise OptionError(f'debug.print: the first argument is a format string, such as "x = {{}}"; got {text!r}')
+    leaves, structure = flatten_tree(numbers_as_static((args, kwargs)))
+    tensors = [as_argument(x) for x in leaves]
+    specs = [leaf(f"printed.{i}", x.shape, x.dtype.name) for i, x in enumerate(tensors)]
+    record = Print(text, describe_tree(signature_leaves(structure, specs)), user_location())
+    record.check()
+    tracing.emit_print(record, tensors)

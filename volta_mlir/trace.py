@@ -19,6 +19,7 @@ from volta_mlir.dtypes import TensorSpec
 from volta_mlir.errors import AliasError, NaNError, TraceError
 from volta_mlir.frames import user_frames
 from volta_mlir.mlir import context, func, ir, spec_of, tensor_type
+from volta_mlir.runtime.prints import Record
 from volta_mlir.tensor import Tensor
 
 #: Arrays up to this size that a traced function captures become constants; larger ones become hidden arguments.
@@ -130,6 +131,8 @@ class FunctionTrace(Emitter):
         # of NumPy arrays.
         self.baked: dict[int, Tensor] = parent.baked if parent else {}
         self.arrays: dict[tuple[int, str], tuple[np.ndarray, Tensor]] = parent.arrays if parent else {}
+        #: What ``debug.print`` was called with, and the values.
+        self.prints: list[tuple[Record, list[Tensor]]] = []
         # Assigned buffers, by their modules' identity and their names: the module, and where it is not one of the
         # trace's own, the value to put back.
         self._assigned: dict[tuple[int, str], tuple[Any, Tensor | None]] = {}
@@ -338,6 +341,24 @@ def emitting(insertion_point: Any, location: Any) -> Iterator[Emitter]:
     """Runs the body's ops at ``insertion_point``; for passes."""
     with context(), location, Emitter(insertion_point, location) as emitter:
         yield emitter
+
+
+def emit_print(record: Record, tensors: Sequence[Tensor]) -> None:
+    """Prints values now, or has the function that is being traced return them, so that they are printed after a call.
+
+    Raises:
+        TraceError: an op's rule prints.
+    """
+    from volta_mlir.dialects.elementwise import StopGradientOp
+
+    trace = current()
+    if trace is None:
+        for line in record.lines([_concrete_array(t) for t in tensors]):
+            print(line)
+    elif isinstance(trace, FunctionTrace):
+        trace.prints.append((record, [StopGradientOp.apply(t) for t in tensors]))
+    else:
+        raise TraceError("debug.print is called inside an op's rule, which has no values to print")
 
 
 def record_buffer_write(module: Any, name: str, old: Any) -> None:

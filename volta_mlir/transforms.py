@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from volta_mlir.functions import eye, moveaxis, ones, zeros
 from volta_mlir.mlir import context, function_named, ir, spec_of
 from volta_mlir.modules import leaf_identities, trainable_mask
 from volta_mlir.passes.derived import declare, unique_name
+from volta_mlir.runtime.prints import Record, Repeated
 from volta_mlir.tensor import Tensor
 
 Argnums = int | Sequence[int]
@@ -83,12 +85,19 @@ def _variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Hashable]:
     return [*positional, *((None, i) for i in range(len(trees.leaves(kwargs))))]
 
 
-def _split_writes(source: TracedCall, arguments: Any, outs: Sequence[Tensor]) -> list[Tensor]:
-    """The results without those that are new values of buffers, which are stored."""
-    count = len(outs) - len(source.writes)
-    for write, value in zip(source.writes, outs[count:], strict=True):
+def _carry_out(source: TracedCall, arguments: Any, outs: Sequence[Tensor]) -> list[Tensor]:
+    """The results that are returned; new values of buffers are stored, and what is to be printed is printed."""
+    returned, written, printed = source.split(outs)
+    for write, value in zip(source.writes, written, strict=True):
         write.store(arguments, value)
-    return list(outs[:count])
+    _print(source.prints, printed)
+    return returned
+
+
+def _print(prints: Sequence[Record], values: Sequence[Tensor]) -> None:
+    remaining = iter(values)
+    for record in prints:
+        tracing.emit_print(record, list(islice(remaining, len(record.outputs()))))
 
 
 def _eagerly(transformed: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,7 +125,7 @@ def evaluate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         tensors, _ = flatten_tree(marked)
         inputs = [as_argument(t).numpy() for t in (*tensors, *traced.captures)]
         outs = _tensors(interpret(module, "main", inputs))
-    return traced.results.unflatten(_split_writes(traced, (args, kwargs), outs))
+    return traced.results.unflatten(_carry_out(traced, (args, kwargs), outs))
 
 
 def _tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
@@ -198,7 +207,7 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: 
         # Every float result takes a cotangent; auxiliary ones and buffers get zeros.
         seeds += [zeros(s.shape, s.dtype) for s in source.result_specs[1:] if is_float(s.dtype)]
         outs, grads = _pull_back(source, _operands(source, given, options, variables), wrt, seeds)
-        outs = _split_writes(source, (args, kwargs), outs)
+        outs = _carry_out(source, (args, kwargs), outs)
         by_number = dict(zip(wrt, grads, strict=True))
         gradients = {}
         for i, leaves in chosen.items():
@@ -213,7 +222,7 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, has_aux: 
 def _scalar_result(source: TracedCall, has_aux: bool) -> TensorSpec:
     """The spec of the value, checked."""
     slots = source.results.slots
-    tree = source.results.unflatten(range(len(source.result_specs)))
+    tree = source.results.unflatten(range(source.returned))
     value = tree[0] if has_aux and isinstance(tree, tuple) and len(tree) == 2 else tree
     if value != 0 or (not has_aux and len(slots) != 1) or (has_aux and value is tree):
         wanted = "a pair of a scalar tensor and aux" if has_aux else "one scalar tensor"
@@ -284,7 +293,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     variables = _variables(primals, {})
     source = _trace_source(function, primals, {}, variables)
     outs, pullback = _traced_vjp(source, primals, _operands(source, primals, {}, variables))
-    return source.results.unflatten(_split_writes(source, (primals, {}), outs)), pullback
+    return source.results.unflatten(_carry_out(source, (primals, {}), outs)), pullback
 
 
 def _traced_vjp(
@@ -328,7 +337,7 @@ def _cotangents_of(primals: tuple[Any, ...], source: TracedCall, by_number: dict
 
 
 def _cotangent_leaves(source: TracedCall, cotangent: Any) -> list[Tensor]:
-    """The cotangents of the float results, checked against the results; those of buffers are zeros."""
+    """The cotangents of the float results, checked against the results; those of hidden ones are zeros."""
     leaves, treedef = trees.flatten(cotangent)
     if treedef != source.results.treedef:
         raise ShapeError(f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}")
@@ -340,8 +349,8 @@ def _cotangent_leaves(source: TracedCall, cotangent: Any) -> list[Tensor]:
                 raise ShapeError(f"a cotangent is {given.spec}, its result {source.result_specs[slot]}")
             # A result that occurs twice in the tree takes the sum of its cotangents.
             by_slot[slot] = by_slot[slot] + given if slot in by_slot else given
-    written = source.result_specs[len(source.result_specs) - len(source.writes) :]
-    return [by_slot[slot] for slot in sorted(by_slot)] + [zeros(s.shape, s.dtype) for s in written if is_float(s.dtype)]
+    hidden = source.result_specs[source.returned :]
+    return [by_slot[slot] for slot in sorted(by_slot)] + [zeros(s.shape, s.dtype) for s in hidden if is_float(s.dtype)]
 
 
 def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
@@ -373,7 +382,7 @@ def _eager_vjp(function: Callable[..., Any], primals: tuple[Any, ...]) -> tuple[
             grads = interpret(module, "main.bwd", [*residuals, *seeds])
         return _cotangents_of(values, source, dict(zip(wrt, _tensors(grads), strict=True)))
 
-    return source.results.unflatten(_split_writes(source, (primals, {}), outs)), pullback
+    return source.results.unflatten(_carry_out(source, (primals, {}), outs)), pullback
 
 
 def _kept(leaf: Any) -> Tensor:
@@ -423,7 +432,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     specs = source.result_specs + [source.result_specs[i] for i in floats]
     outs = _derive("jvp", source, {"wrt": wrt}, [*operands, *(by_number[i] for i in wrt)], specs)
     by_result = dict(zip(floats, outs[len(source.result_specs) :], strict=True))
-    results = _split_writes(source, (primals, {}), outs[: len(source.result_specs)])
+    results = _carry_out(source, (primals, {}), outs[: len(source.result_specs)])
     tangent_tree = trees.unflatten(
         source.results.treedef, [by_result.get(s) if isinstance(s, int) else None for s in source.results.slots]
     )
@@ -673,7 +682,9 @@ def _map(function: Any, leaves: list[Any], axes: list[Any], treedef: Any, size: 
     flags = [*(operands[i][1] for i in range(len(operands))), *(False for _ in source.captures)]
     attributes = {"batched": ir.DenseBoolArrayAttr.get(flags, context=context()), "size": size}
     specs = [TensorSpec((size, *s.shape), s.dtype) for s in source.result_specs]
-    outs = _derive("vmap", source, attributes, arguments, specs)
+    outs, _, printed = source.split(_derive("vmap", source, attributes, arguments, specs))
+    if source.prints:
+        tracing.emit_print(Repeated(size, source.prints), printed)
     result = source.results.unflatten(outs)
     destinations = _prefix_leaves(out_axes, result, "out_axes")
     moved = []

@@ -18,6 +18,7 @@ from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
 from volta_mlir.runtime.checksum import unseal
 from volta_mlir.runtime.device import Device, device, iree, reason, require_threads, vm_instance
+from volta_mlir.runtime.prints import lines_of, outputs_of
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
 
 
@@ -119,7 +120,8 @@ class Function:
         self._lock = lock
         self._wrap = wrap
         self._arguments = signature.args.leaves()
-        self._results = [(spec.shape, numpy_dtype(spec.dtype)) for spec in signature.results.leaves()]
+        outputs = [*signature.results.leaves(), *outputs_of(signature.prints)]
+        self._outputs = [(spec.shape, numpy_dtype(spec.dtype)) for spec in outputs]
         self._donated = [(i, spec) for i, spec in enumerate(self._arguments) if spec.donated is not None]
         self._overwritten = [i for i, spec in self._donated if spec.in_place]
         self._maybe_same = self._find_maybe_same()
@@ -148,6 +150,8 @@ class Function:
     def invoke_flat(self, buffers: Sequence[DeviceBuffer]) -> list[DeviceBuffer]:
         """Calls the function with its leaves in order, which must fit the signature, and returns the results' leaves.
 
+        What ``volta.debug.print`` prints in it is printed then.
+
         Raises:
             DonatedError: an argument was donated to an earlier call.
             DeviceError: the call failed (donated arguments are lost then), or this process was forked after the device
@@ -158,7 +162,7 @@ class Function:
         inputs = self._new_list(len(passed))
         for buffer in passed:
             inputs.push_ref(buffer.view.ref)
-        outputs = self._new_list(len(self._results))
+        outputs = self._new_list(len(self._outputs))
         try:
             with self._lock:
                 self._context.invoke(self._entry, inputs, outputs)
@@ -170,8 +174,13 @@ class Function:
         view_type, where = self._view_type, self.device
         results = [
             DeviceBuffer(outputs.get_as_object(i, view_type), shape, dtype, where)
-            for i, (shape, dtype) in enumerate(self._results)
+            for i, (shape, dtype) in enumerate(self._outputs)
         ]
+        if self.signature.prints:
+            count = len(self.signature.results.leaves())
+            for line in lines_of(self.signature.prints, [result.numpy() for result in results[count:]]):
+                print(line)
+            del results[count:]
         for result, argument in self._maybe_same:
             # An argument that is returned unchanged is the same memory: neither may be overwritten from now on.
             if not buffers[argument].donated and same_storage(results[result], buffers[argument]):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volta_mlir.errors import ArtifactError
+from volta_mlir.runtime.prints import Chosen, Print, Record, Repeated
 
 ATTRIBUTE = "volta.signature"
 # Raised whenever an older reader would misunderstand a file.
@@ -102,11 +103,15 @@ def leaf(path: str, shape: tuple[int, ...], dtype: str, donated: int | None = No
 
 @dataclass(frozen=True)
 class FunctionSignature:
-    """What one function takes and returns. ``args`` is a tuple tree with one child for each name in ``arg_names``."""
+    """What one function takes and returns. ``args`` is a tuple tree with one child for each name in ``arg_names``.
+
+    The values of ``prints`` are further results of the compiled function, after those of ``results``.
+    """
 
     args: Tree
     results: Tree
     arg_names: tuple[str, ...]
+    prints: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,16 +129,16 @@ class Signature:
 def to_json(signature: Signature, function: str) -> str:
     """One function's part of the signature as JSON, ASCII only."""
     entry = signature.functions[function]
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "version": signature.version,
-            "args": _tree_to_json(entry.args),
-            "arg_names": list(entry.arg_names),
-            "results": _tree_to_json(entry.results),
-        },
-        separators=(",", ":"),
-    )
+    data = {
+        "format": FORMAT,
+        "version": signature.version,
+        "args": _tree_to_json(entry.args),
+        "arg_names": list(entry.arg_names),
+        "results": _tree_to_json(entry.results),
+    }
+    if entry.prints:
+        data["prints"] = list(map(_print_to_json, entry.prints))
+    return json.dumps(data, separators=(",", ":"))
 
 
 def from_json(texts: Mapping[str, str]) -> Signature:
@@ -153,7 +158,8 @@ def from_json(texts: Mapping[str, str]) -> Signature:
                     "upgrade volta-mlir, or compile again with this version"
                 )
             args, results = _tree_from_json(data["args"]), _tree_from_json(data["results"])
-            functions[name] = FunctionSignature(args, results, tuple(data["arg_names"]))
+            prints = tuple(map(_print_from_json, data.get("prints", ())))
+            functions[name] = FunctionSignature(args, results, tuple(data["arg_names"]), prints)
             version = data["version"]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ArtifactError(f"the signature of function {name!r} cannot be read: {error!r}") from None
@@ -184,3 +190,23 @@ def _tree_from_json(data: Any) -> Tree:
         return leaf(data["path"], tuple(data["shape"]), data["dtype"], data.get("donated"), data.get("in_place", True))
     children = tuple(_tree_from_json(child) for child in data.get("children", ()))
     return Tree(data["kind"], None, children, tuple(data.get("keys", ())), data.get("name", ""), data.get("index", 0))
+
+
+def _print_to_json(record: Record) -> Any:
+    if isinstance(record, Print):
+        return {"text": record.text, "arguments": _tree_to_json(record.arguments)}
+    prints = list(map(_print_to_json, record.prints))
+    if isinstance(record, Repeated):
+        return {"count": record.count, "reverse": record.reverse, "prints": prints}
+    index = _tree_to_json(Tree("leaf", record.index))
+    return {"branch": record.branch, "branches": record.branches, "index": index, "prints": prints}
+
+
+def _print_from_json(data: Any) -> Record:
+    if "text" in data:
+        return Print(data["text"], _tree_from_json(data["arguments"]))
+    prints = tuple(map(_print_from_json, data["prints"]))
+    if "count" in data:
+        return Repeated(data["count"], prints, data["reverse"])
+    (index,) = _tree_from_json(data["index"]).leaves()
+    return Chosen(data["branch"], data["branches"], prints, index)
