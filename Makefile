@@ -29,6 +29,10 @@ test-full: lint lit $(VENV)/installed-weights  ## Check the same on the whole gr
 pytest: $(VENV)/installed-test $(VENV)/installed-weights  ## Run the Python tests with coverage
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term
 
+.PHONY: golden
+golden: $(VENV)/installed-test  ## Write the plans of tests/golden as they are now
+	$(BIN)/pytest -n $(JOBS) tests/test_golden.py --update-golden
+
 .PHONY: lit
 lit: $(VENV)/installed-test  ## Run the lit tests
 	$(BIN)/lit -j $(JOBS) lit_tests

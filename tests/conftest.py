@@ -18,6 +18,10 @@ hypothesis.settings.register_profile("volta", derandomize=True, deadline=None, d
 hypothesis.settings.load_profile("volta")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the plans of tests/golden rather than compare")
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Ctrl-C interrupts Python here and in programs that are started, also where the tests run in the background."""

@@ -243,6 +243,22 @@ def test_most_donations_survive(programs, compiled):
     assert kept >= asked / 4
 
 
+def test_a_plan_is_that_of_the_compiled_module(directory):
+    cases = [case() for case in (old_and_new_returned, update_fused_into_matmul)]
+
+    def emit(kept):
+        return "".join(e.text(results, kept.get(e.name, {})) for e, results in cases)
+
+    planned, compiled = (
+        compile_module(emit, {e.name: e.donations for e, _ in cases}, reproducers=directory, plan_only=plan_only)
+        for plan_only in (True, False)
+    )
+    assert planned.vmfb == b""
+    assert planned.report == compiled.report
+    assert planned.donations == compiled.donations
+    assert planned.report.dropped
+
+
 def one_function(body, arguments="%x: tensor<8xf32>", results="tensor<8xf32>"):
     return f"func.func @f({arguments}) -> ({results}) {{\n{body}\n}}\n"
 

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from volta_mlir import stream
 from volta_mlir.cache import Cache
@@ -221,6 +221,7 @@ def compile_module(
     target: Target | str = "cpu",
     *,
     reproducers: Path | None = None,
+    plan_only: bool = False,
 ) -> Compiled:
     """Compiles a module, keeping each donation that is safe to carry out in place.
 
@@ -230,6 +231,8 @@ def compile_module(
         donations: for each function, argument index to result index.
         target: see ``Target.parse``.
         reproducers: the directory that reproducers of failures go to; by default the user's cache directory.
+        plan_only: whether to stop when it is decided what a call takes, which needs a fraction of the time: there is no
+            code then, ``vmfb`` is empty.
 
     Raises:
         CompileError: IREE refused the program, whatever the optimisations. The error names a reproducer.
@@ -239,7 +242,7 @@ def compile_module(
     kept = {f: dict(pairs) for f, pairs in (donations or {}).items() if pairs}
     text = emit(kept)
     reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags())
-    compiled = _compile_somehow(emit, text, kept, target, reproducer)
+    compiled = _compile_somehow(emit, text, kept, target, reproducer, "plans" if plan_only else "module")
     reproducer.remove()
     for dropped in compiled.report.dropped:
         log.info("donation is not in place: %s", dropped)
@@ -259,21 +262,6 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
         raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
     assert isinstance(answer, bytes)
     return answer.decode()
-
-
-def plans_of(text: str, target: Target | str = "cpu") -> Mapping[str, Plan]:
-    """What the functions of a program take, without generating their code.
-
-    Raises:
-        CompileError: the program does not compile.
-    """
-    target = Target.parse(target)
-    try:
-        answer = _worker.ask(Request(text, target.flags(), {}, "plans"))
-    except _Refused as refused:
-        raise CompileError(f"IREE cannot plan this program: {refused.summary}", location=refused.location) from None
-    assert isinstance(answer, Binary)
-    return answer.plans
 
 
 def buffers_of(text: str, flags: tuple[str, ...]) -> dict[str, list[Buffer]]:
@@ -314,20 +302,21 @@ def _compile_somehow(
     donations: dict[str, dict[int, int]],
     target: Target,
     reproducer: _Reproducer,
+    wanted: Literal["module", "plans"],
 ) -> Compiled:
     first_error: CompileError | None = None
     for flags in target.attempts:
         kept, source = {f: dict(pairs) for f, pairs in donations.items()}, text
         dropped: list[DroppedDonation] = []
         try:
-            while isinstance(answer := _worker.ask(Request(source, flags, kept)), list):
+            while isinstance(answer := _worker.ask(Request(source, flags, kept, wanted)), list):
                 for hazard in answer:
                     result = kept[hazard.function].pop(hazard.argument)
                     dropped.append(DroppedDonation(hazard.function, hazard.argument, result, hazard))
                 source = emit(kept)
             assert isinstance(answer, Binary)
             report = Report(flags, first_error is not None, tuple(dropped), answer.plans)
-            return Compiled(seal(answer.vmfb), kept, report)
+            return Compiled(seal(answer.vmfb) if answer.vmfb else b"", kept, report)
         except _Refused as refused:
             if first_error is None:
                 reproducer.record(source, flags, refused)
