@@ -2,15 +2,18 @@
 
 A donated argument (``volta.donated``) and a result can share a buffer when their shapes and dtypes agree. Arguments
 and results carry their place in the caller's trees (``volta.name``), by which a parameter finds its own update; what
-is left is paired in order. The pairing is written as ``iree.abi.output``. Whether a pair may really be updated in
-place shows only in the schedule that IREE makes; the compile step checks it there and drops pairs that may not.
+is left is paired in order. The pairing is written as ``iree.abi.output``. Then what computes such a result is moved
+behind everything that reads the argument. Whether a pair may really be updated in place shows only in the schedule
+that IREE makes; the compile step checks it there and drops pairs that may not.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from volta_mlir.dialects.movement import ReshapeOp
 from volta_mlir.mlir import ir
-from volta_mlir.passes.derived import functions, is_private
+from volta_mlir.passes.derived import functions, is_private, used_by
 from volta_mlir.passes.manager import Pass
 
 ABI_OUTPUT = "iree.abi.output"
@@ -30,6 +33,7 @@ def _alias_function(function: Any) -> None:
     pairs = result_pairs(function)
     if pairs:
         set_donations(function, pairs)
+        _read_first(function, pairs)
 
 
 def result_pairs(function: Any) -> dict[int, int]:
@@ -49,6 +53,36 @@ def result_pairs(function: Any) -> dict[int, int]:
                     del free[j]
                     break
     return pairs
+
+
+def _read_first(function: Any, pairs: dict[int, int]) -> None:
+    """Puts what writes a result behind all that reads the argument whose buffer it takes, where that is possible."""
+    import networkx
+
+    *ops, end = (op.operation for op in function.entry_block.operations)
+    numbers = {op: number for number, op in enumerate(ops)}
+    order = networkx.DiGraph()
+    order.add_nodes_from(numbers.values())
+    readers: dict[Any, list[int]] = defaultdict(list)
+    for op, number in numbers.items():
+        for value in used_by(op):
+            readers[value].append(number)
+            if value.owner in numbers:
+                order.add_edge(numbers[value.owner], number)
+    for argument, result in pairs.items():
+        writer = end.operands[result].owner
+        while writer in numbers and isinstance(writer.opview, ReshapeOp):  # in the same memory
+            writer = writer.operands[0].owner
+        if writer not in numbers:
+            continue
+        pending = list(readers[function.arguments[argument]])
+        for reader in pending:
+            if isinstance(ops[reader].opview, ReshapeOp):
+                pending += readers[ops[reader].results[0]]
+            if reader != numbers[writer] and not networkx.has_path(order, numbers[writer], reader):
+                order.add_edge(reader, numbers[writer])
+    for number in networkx.lexicographical_topological_sort(order):
+        ops[number].move_before(end)
 
 
 def _same_name(argument: dict[str, Any], result: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import volta_mlir as volta
-from volta_mlir import Tensor, nn
+from volta_mlir import Tensor, nn, optim
 from volta_mlir.errors import AliasError, DTypeError, ShapeError, TraceError
 
 START = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]], np.float32)
@@ -226,3 +226,16 @@ def test_a_donated_argument_is_updated_in_place() -> None:
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     assert out.data.address() == address
     assert not step.lower(out, y).compile().report.dropped
+
+
+def test_weights_are_updated_after_their_last_use() -> None:
+    # The gradient of the first layer needs the weight of the second, whose update could run before it.
+    def step(model: nn.Module, state: Any, x: Tensor, y: Tensor) -> Any:
+        value, gradients = volta.value_and_grad(lambda model: nn.functional.cross_entropy(model(x), y))(model)
+        return *optimizer.update(model, gradients, state), value
+
+    layers = [nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 4 * 4, 5))
+    optimizer = optim.SGD(lr=0.1, momentum=0.9)
+    arguments = model, optimizer.init(model), volta.spec((4, 8, 16, 16)), volta.spec((4,), np.int32)
+    assert not volta.jit(step, donate="auto").lower(*arguments).compile().report.dropped

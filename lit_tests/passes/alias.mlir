@@ -59,3 +59,34 @@ func.func private @internal(%a: tensor<2xf32> {volta.donated}) -> tensor<2xf32> 
 func.func @numbered(%a: tensor<2xf32> {volta.donated, volta.name = 3}) -> (tensor<2xf32> {volta.name = 3}) {
   return %a : tensor<2xf32>
 }
+
+// What writes the result runs behind all that reads the argument, also through a reshape: here the update of a weight
+// behind the gradient that passes through the weight.
+
+// CHECK-LABEL: func.func @read_first
+// CHECK: volta.reshape
+// CHECK: volta.dot_general
+// CHECK: volta.sub
+// CHECK-NEXT: return
+func.func @read_first(%w: tensor<4x4xf32> {volta.donated, volta.name = "model.w"}, %g: tensor<4x4xf32>, %y: tensor<16x4xf32>)
+    -> (tensor<4x4xf32> {volta.name = "0.w"}, tensor<16x4xf32>) {
+  %0 = "volta.sub"(%w, %g) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %1 = "volta.reshape"(%w) {shape = array<i64: 2, 2, 4>} : (tensor<4x4xf32>) -> tensor<2x2x4xf32>
+  %2 = "volta.reshape"(%1) {shape = array<i64: 4, 4>} : (tensor<2x2x4xf32>) -> tensor<4x4xf32>
+  %3 = "volta.dot_general"(%y, %2) {lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 1>, dtype = f32}
+      : (tensor<16x4xf32>, tensor<4x4xf32>) -> tensor<16x4xf32>
+  return %0, %3 : tensor<4x4xf32>, tensor<16x4xf32>
+}
+
+// Two arguments that change places read one another: one of the two orders holds, and nothing waits for itself.
+
+// CHECK-LABEL: func.func @swapped
+// CHECK: volta.abs
+// CHECK-NEXT: volta.neg
+// CHECK-NEXT: return
+func.func @swapped(%a: tensor<2xf32> {volta.donated, volta.name = "x.a"}, %b: tensor<2xf32> {volta.donated, volta.name = "x.b"})
+    -> (tensor<2xf32> {volta.name = "0.a"}, tensor<2xf32> {volta.name = "0.b"}) {
+  %0 = "volta.neg"(%b) : (tensor<2xf32>) -> tensor<2xf32>
+  %1 = "volta.abs"(%a) : (tensor<2xf32>) -> tensor<2xf32>
+  return %0, %1 : tensor<2xf32>, tensor<2xf32>
+}
