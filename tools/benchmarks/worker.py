@@ -49,8 +49,7 @@ class Worker:
         for _ in range(2):
             self._program.call()
         self._program.release()
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        _give_back()
         self._baseline = memory("VmRSS")
         self._program.fill()
         self._program.call()  # an optimizer may make its state in the first one
@@ -73,13 +72,19 @@ class Worker:
         return self._program.details()
 
     def forget_peak(self) -> None:
-        """Begins to measure the peak memory."""
-        gc.collect()
+        """Begins to measure the peak memory, without what making the inputs has left."""
+        _give_back()
         Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:
         """The most bytes in memory since then, over what there was before the inputs were made."""
         return memory("VmHWM") - self._baseline
+
+
+def _give_back() -> None:
+    """Returns what is not in use to the system."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory(field: str) -> int:
