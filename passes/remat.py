@@ -1,4 +1,7 @@
-"""volta-remat: values of the forward pass that are computed again in the backward pass, so that a byte budget is met.
+"""volta-remat: values of the forward pass that are computed again in the backward pass, so that they take less memory.
+
+With a budget in bytes, as many as it takes; without one those that need next to no time, such as the output of an
+activation whose input is kept as well.
 
 The program is seen as volta-fuse will divide it: its dispatches are the tasks, and the values that it stores are what
 takes memory (:class:`_Program`). :mod:`volta_mlir.recompute` decides which of them are dropped. Then the ops of a
@@ -28,13 +31,15 @@ from volta_mlir.passes.derived import functions, is_private
 from volta_mlir.passes.fuse import Dispatch, Fuse, FusionPlan, Node, Value
 from volta_mlir.passes.fused import is_fused
 from volta_mlir.passes.manager import Pass, UpstreamPass, innermost_location, option, source_location
-from volta_mlir.recompute import Choice, Graph, Task, plan, simulate
+from volta_mlir.recompute import Choice, Graph, Task, plan, simulate, spare
 from volta_mlir.reports import format_bytes
 
 #: The attribute of an op that computes a value again.
 RECOMPUTED = "volta.recomputed"
 #: Ops that take long for their bytes.
 _PRODUCTS = (DotGeneralOp, Convolutional, AttentionOp, AttentionGradOp, MaskedAttentionOp, MaskedAttentionGradOp)
+#: Functions whose values take no more than this together keep all of them, without a budget.
+_WORTHWHILE = 32 * 2**20
 #: How often a plan is made for less than the budget, because carrying out the last one took more than planned.
 _ATTEMPTS = 6
 #: How often what is left over the budget is planned anew, around the new peak.
@@ -43,19 +48,26 @@ _ROUNDS = 3
 
 @dataclass
 class Remat(Pass, name="volta-remat"):
-    """Compute values again in the backward pass, so that a call needs no more bytes than a budget."""
+    """Compute values again in the backward pass: what is cheap, or as much as a budget of bytes takes."""
 
     budget: int | None = option(None, "the most bytes of arguments, results and transients; 0: as few as possible")
+    share: float = option(0.03, "without a budget: the most time that is added, as a share of the whole")
 
     def run(self, module: Any) -> None:
-        if self.budget is None:
+        if self.budget is None and not self.share:
             return
         UpstreamPass("cse").run(module)  # what is equal is one value, whose copies are told apart from it
         for function in functions(module):
-            if not (is_private(function) or function.is_external or is_fused(function)):
-                self._run(function, self.budget)
+            if is_private(function) or function.is_external or is_fused(function):
+                continue
+            if self.budget is not None:
+                self._meet(function, self.budget)
+            elif _result_bytes(function) > _WORTHWHILE:
+                program = _Program(function)
+                found = spare(program.graph, self.share)
+                _Rewrite(program, found.choice).carry_out()
 
-    def _run(self, function: Any, budget: int) -> None:
+    def _meet(self, function: Any, budget: int) -> None:
         program = _Program(function)
         room = budget - program.fixed
         aim, least = max(room, 0), simulate(program.graph).peak
@@ -79,6 +91,11 @@ class Remat(Pass, name="volta-remat"):
             f" budget of {format_bytes(budget)}; {format_bytes(program.fixed)} are arguments and results",
             location=source_location(function.location),
         )
+
+
+def _result_bytes(function: Any) -> int:
+    results = (r for op in function.entry_block.operations for r in op.operation.results)
+    return sum(spec_of(r.type).nbytes for r in results if isinstance(r.type, ir.RankedTensorType))
 
 
 def _recompute(function: Any, room: int) -> int:
@@ -126,7 +143,8 @@ class _Program:
         made = [v for task in self.tasks for v in self.made_by(task)]
         self.numbers = {value: number for number, value in enumerate([*self.plan.arguments, *made])}
         sizes = [0 if v.producer is None or v in returned else v.nbytes for v in self.numbers]
-        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes))
+        recipes = {self.numbers[v]: self._recipe(v) for v in made}
+        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes), recipes)
 
     def _put_in_order(self, dispatches: list[Dispatch]) -> None:
         """Puts the ops in the order of the dispatches, each op that is computed inside one before the first of them."""
@@ -161,24 +179,40 @@ class _Program:
         return [v for v in values if not v.stored or set(v.users) - inside]
 
     def _task(self, dispatch: Dispatch) -> Task:
-        results = dispatch.results
-        inputs = list(dict.fromkeys(map(self.memory_of, dispatch.inputs)))
-        outputs = self.made_by(dispatch)
-        ops = [node.op for group in dispatch.groups for node in group.ops]
-        is_product = any(isinstance(op, _PRODUCTS) for op in ops)
-        moved = sum(v.nbytes for v in (*inputs, *outputs))
-        flops = sum(_cost(node).flops for group in dispatch.groups for node in group.ops)
+        nodes = [node for group in dispatch.groups for node in group.ops]
+        return self._computation(nodes, dispatch.inputs, self.made_by(dispatch), dispatch.results[-1])
+
+    def _recipe(self, value: Value) -> Task:
+        """How a value is computed again from other values that are stored."""
+        assert value.producer is not None
+        nodes = {value.producer: None}
+        inputs: dict[Value, None] = {}
+        pending = [value.producer]
+        while pending:
+            for operand in pending.pop().operands:
+                node = operand.producer
+                if node is None or self.memory_of(operand) in self.numbers:
+                    inputs[operand] = None
+                elif node not in nodes:
+                    nodes[node] = None
+                    pending.append(node)
+        return self._computation(list(nodes), list(inputs), [value], value.producer)
+
+    def _computation(self, nodes: list[Node], inputs: list[Value], outputs: list[Value], last: Node) -> Task:
+        read = [v for v in dict.fromkeys(map(self.memory_of, inputs)) if v in self.numbers]
+        ops = [node.op for node in nodes]
+        moved = sum(v.nbytes for v in (*read, *outputs))
         dtype = outputs[0].spec.dtype.name if outputs else "float32"
-        last = results[-1].op
+        place = innermost_location(last.op.location)
         return Task(
-            inputs=tuple(self.numbers[v] for v in inputs if v in self.numbers),
+            inputs=tuple(self.numbers[v] for v in read),
             outputs=tuple(self.numbers[v] for v in outputs),
-            seconds=MACHINES["cpu-core"].seconds(flops, moved, dtype),
+            seconds=MACHINES["cpu-core"].seconds(sum(_cost(node).flops for node in nodes), moved, dtype),
             # IREE packs what a product reads, and what it writes, into tiles.
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
-            is_product=is_product,
-            label=f"{innermost_location(last.location)} {last.operation.name} {outputs[0].spec if outputs else ''}",
+            is_product=any(isinstance(op, _PRODUCTS) for op in ops),
+            label=f"{place} {last.op.operation.name} {outputs[0].spec if outputs else ''}",
         )
 
 
@@ -217,7 +251,7 @@ class _Rewrite:
         self.token: Any = next((v.handle for v in early if _can_be_token(v)), None)
 
     def carry_out(self) -> None:
-        if self.token is None:  # nothing in this program can be waited for
+        if not self.dropped or self.token is None:  # nothing in this program can be waited for
             return
         for task in self.late:
             self.token = self._token(task) or self.token

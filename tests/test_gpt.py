@@ -100,7 +100,8 @@ def plan_of_the_gpt(fuse: bool) -> Plan:
     config = gpt.Config()
     tokens, targets = map(Tensor, next(gpt.batches(config)))
     donated = ("params", "m", "v", "step")
-    step = volta.jit(gpt.train_step, static="heads", donate=donated, options={"fuse": fuse})
+    options = {"fuse": fuse, "memory_budget": None}
+    step = volta.jit(gpt.train_step, static="heads", donate=donated, options=options)
     return step.lower(*arguments(config), tokens, targets, config.heads).compile().plan
 
 

@@ -29,16 +29,17 @@ _INTRODUCTION = """\
 
 Training steps, each in a process of its own: the most memory that it had during the calls (the high-water mark of its
 resident memory), over what it had before its state and inputs were made, once everything is compiled and loaded.
-*Promised* is `lowered.memory_report().peak_bytes`, what IREE's allocations say. *Half* is a `memory_budget` that leaves
-half of the intermediate values without one, *min* the least that Volta finds. PyTorch runs eagerly. All processes take
-turns, and the median over all turns counts."""
+*Promised* is `lowered.memory_report().peak_bytes`, what IREE's allocations say. *All kept* computes nothing again
+(`memory_budget=None`), the default what takes next to no time. *Half* is a budget for half of the intermediate values
+of *all kept*, *min* the least that Volta finds. PyTorch runs eagerly. All processes take turns, and the median over
+all turns counts."""
 
 _NOTES = """\
 *Intermediate* is the part of what is promised that is neither arguments nor results. *Error* is the greatest relative
-difference of a result, norm-wise per tensor, from that without a budget, after one step."""
+difference of a result, norm-wise per tensor, from that of *all kept*, after one step."""
 
 #: Names of the variants of a workload.
-FREE, HALF, LEAST, TORCH = "Volta", "Volta, half", "Volta, min", "PyTorch"
+KEPT, FREE, HALF, LEAST, TORCH = "Volta, all kept", "Volta", "Volta, half", "Volta, min", "PyTorch"
 
 
 @dataclass
@@ -46,17 +47,17 @@ class Row:
     """One variant of one workload. Bytes and seconds.
 
     Attributes:
-        budget: what was asked for.
+        budget: the option ``memory_budget``.
         promised: what the compiled program says it takes.
         transients: of that, what is neither arguments nor results.
         measured: the high-water mark.
         seconds: of each timed step.
-        error: against the results without a budget.
+        error: against the results with all kept.
         dispatches: kernels that a step launches.
         failure: why there is nothing else.
     """
 
-    budget: int | str | None = None
+    budget: int | str | None = "auto"
     promised: int | None = None
     transients: int | None = None
     measured: int | None = None
@@ -119,14 +120,13 @@ class _Session:
     def measure(self, workload: Training) -> dict[str, Row]:
         """All variants of a workload."""
         self.progress(workload.name)
-        free = Row()
-        rows = {FREE: free}
-        self._compile(workload, free)
-        if free.promised is not None and free.transients is not None:
-            rows |= {HALF: Row(budget=free.promised - free.transients // 2), LEAST: Row(budget="min")}
-        for name in (HALF, LEAST):
-            if name in rows:
-                self._compile(workload, rows[name])
+        kept = Row(budget=None)
+        self._compile(workload, kept)
+        rows = {KEPT: kept, FREE: Row(), HALF: Row(), LEAST: Row(budget="min")}
+        if kept.promised is not None and kept.transients is not None:
+            rows[HALF].budget = kept.promised - kept.transients // 2
+        for name in (FREE, HALF, LEAST):
+            self._compile(workload, rows[name])
         if missing("torch") is None:
             rows[TORCH] = Row()
         results: dict[str, Arrays] = {}
@@ -143,7 +143,7 @@ class _Session:
                     process.ask("forget_peak")
                     running[name] = process
             for name in running:
-                rows[name].error = relative_error(results[name], results[FREE]) if FREE in results else None
+                rows[name].error = relative_error(results[name], results[KEPT]) if KEPT in results else None
             for _ in range(self.rounds):
                 for name, process in running.items():
                     with _recording(rows[name]):
@@ -163,7 +163,7 @@ class _Session:
             row.dispatches = int(details["dispatches"])
 
     def _load(self, process: Process, workload: Training, row: Row) -> None:
-        process.ask("load", workload.name, self.quick, *([] if row.budget is None else [row.budget]))
+        process.ask("load", workload.name, self.quick, *([row.budget] if process.framework == "volta" else []))
 
 
 @contextlib.contextmanager
@@ -177,15 +177,15 @@ def _recording(row: Row) -> Iterator[None]:
 
 def _document(rows: dict[str, dict[str, Row]], versions: dict[str, str]) -> str:
     columns = ["", "", "promised", "measured", "measured / promised", "of PyTorch's", "intermediate", "step",
-               "of that without a budget", "error", "dispatches"]  # fmt: skip
+               "of all kept's", "error", "dispatches"]  # fmt: skip
     table = []
     for name, variants in rows.items():
-        free, torch = variants[FREE], variants.get(TORCH, Row())
+        kept, torch = variants[KEPT], variants.get(TORCH, Row())
         for variant, row in variants.items():
             table.append([
                 name, variant, _bytes(row.promised), _bytes(row.measured), _ratio(row.measured, row.promised),
                 _ratio(row.measured, torch.measured), _bytes(row.transients),
-                "–" if row.median is None else f"{row.median * 1e3:.0f} ms", _ratio(row.median, free.median),
+                "–" if row.median is None else f"{row.median * 1e3:.0f} ms", _ratio(row.median, kept.median),
                 "–" if row.error is None else f"{row.error:.0e}", str(row.dispatches or "–"),
             ])  # fmt: skip
     failures = [

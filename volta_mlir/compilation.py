@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -115,7 +115,8 @@ def jit(
         options:
             - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
               values together; bytes as a number or a text with a unit, or ``"min"``, as little as is possible. What
-              does not fit is computed again in the backward pass.
+              does not fit is computed again in the backward pass. The default, ``"auto"``, computes again what takes
+              next to no time; None keeps everything.
             - ``{"fuse": False}`` leaves out the passes volta-align and volta-fuse.
             - ``{"flags": [...]}`` adds iree-compile flags.
             - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed; False
@@ -144,9 +145,9 @@ def jit(
     return jitted.__get__(instance)
 
 
-def _parse_budget(budget: Any) -> int | None:
+def _parse_budget(budget: Any) -> int | Literal["auto"] | None:
     """The bytes that an option ``memory_budget`` says, 0 for as few as possible."""
-    if budget is None or (isinstance(budget, int) and not isinstance(budget, bool) and budget > 0):
+    if budget in ("auto", None) or (isinstance(budget, int) and not isinstance(budget, bool) and budget > 0):
         return budget
     if budget == "min":
         return 0
@@ -155,7 +156,9 @@ def _parse_budget(budget: Any) -> int | None:
             return number
     except ValueError:
         pass
-    raise OptionError(f'jit: memory_budget is a number of bytes, a text such as "2GiB", or "min"; got {budget!r}')
+    raise OptionError(
+        f'jit: memory_budget is a number of bytes, a text such as "2GiB", "min" or "auto"; got {budget!r}'
+    )
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -194,7 +197,7 @@ class Jitted:
                 f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse, memory_budget and"
                 " explain_retrace"
             )
-        self.memory_budget = _parse_budget(self.options.get("memory_budget"))
+        self.memory_budget = _parse_budget(self.options.get("memory_budget", "auto"))
         parameters = self.signature.parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in (*self.static, *(() if self.donate == "auto" else self.donate)):
@@ -440,7 +443,11 @@ class Lowered:
             passes = [p for p in parse_pipeline(",".join(names)) if (fuse and self.fuse) or p.name not in _FUSION]
             for p in passes:
                 if isinstance(p, Remat):
-                    p.budget = self.jitted.memory_budget if goal is None else goal
+                    budget = self.jitted.memory_budget if goal is None else goal
+                    if isinstance(budget, int):
+                        p.budget = budget
+                    elif budget is None or not (fuse and self.fuse):
+                        p.share = 0.0
             run_pipeline(module, passes, verify_each=False)
             return module
 
@@ -576,7 +583,7 @@ class Compiled:
         key = Cache.key("jit", lowered.as_text(), signature, *options, _code_fingerprint())
         artifact = _read_cached(cache, key)
         self._fuse = artifact is None or not artifact.report.unfused
-        self._goal = jitted.memory_budget if artifact is None else artifact.report.goal
+        self._goal = artifact.report.goal if artifact else None
         if artifact is None:
             iree_compiler.warm_up()  # the compiler's process starts while the passes run
             with working(f"compiling {lowered.name} for {self.target.kind}"):
@@ -605,10 +612,10 @@ class Compiled:
 
     def _compile(self, reproducers: Path | None) -> Any:
         budget = self.lowered.jitted.memory_budget
-        planned = self._fit(budget) if budget else None
+        planned = self._fit(budget) if isinstance(budget, int) and budget else None
         artifact = planned if planned is not None and self._plan_only else self._compile_as_planned(reproducers)
         peak = self._peak(artifact.report.plans[self.lowered.name])
-        if budget and peak > budget:
+        if isinstance(budget, int) and 0 < budget < peak:
             raise self._over_budget(budget, peak)
         return replace(artifact, report=replace(artifact.report, goal=self._goal))
 

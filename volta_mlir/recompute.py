@@ -3,24 +3,26 @@
 A :class:`Graph` is a program as the planner sees it: tasks in the order in which they run, each with what it reads,
 what it writes, and how long it takes. A :class:`Choice` says which values are dropped at a *boundary*, a place in that
 order, and computed again just before the first task behind it that reads them. :func:`simulate` tells the peak of a
-choice and the time that it adds; :func:`plan` searches for one that meets a budget and adds little.
+choice and the time that it adds; :func:`plan` searches for one that meets a budget and adds little, :func:`spare` for
+one that spares much of the memory at next to no time.
 
-The search begins with several choices of known merit and improves the best of them:
+The search of :func:`plan` begins with several choices of known merit and improves the best of them:
 
 - nothing is dropped;
 - the cut of least bytes between what is computed before and what is used behind the boundary (as in functorch's
   partitioner: Horace He, "min-cut rematerialization"), where products are not computed again;
 - segments, as in Chen et al., "Training Deep Nets with Sublinear Memory Cost" (2016): kept is what crosses their ends.
 
-Tasks with the same label, such as those of one line of a layer, are decided alike.
+Values with the same label, such as those of one line of a layer, are decided alike.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 #: Segment sizes that are tried: this many between the largest value and all of them.
 _SEGMENT_SIZES = 16
@@ -41,7 +43,7 @@ class Task:
         workspace: bytes that it needs while it runs.
         recomputable: whether it may run again.
         is_product: whether it is a contraction or convolution, which run again only if a budget is not met otherwise.
-        label: tasks of the same label are decided alike.
+        label: values that tasks of the same label write are decided alike.
     """
 
     inputs: tuple[int, ...]
@@ -55,15 +57,27 @@ class Task:
 
 @dataclass(frozen=True)
 class Graph:
-    """Tasks in order, and the bytes of each value, 0 where it takes no memory: arguments and results."""
+    """A program.
+
+    Attributes:
+        tasks: in the order in which they run.
+        sizes: the bytes of each value, 0 where it takes no memory: arguments and results.
+        recipes: what computes a value again, where that is not the whole task that writes it. A recipe may read other
+            values that this task writes.
+    """
 
     tasks: tuple[Task, ...]
     sizes: tuple[int, ...]
+    recipes: Mapping[int, Task] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> dict[int, int]:
         """The task that writes a value; none for arguments."""
         return {value: index for index, task in enumerate(self.tasks) for value in task.outputs}
+
+    def recipe(self, value: int) -> Task:
+        """What computes a value again."""
+        return self.recipes.get(value) or self.tasks[self.producers[value]]
 
 
 @dataclass(frozen=True)
@@ -94,31 +108,44 @@ class Outcome:
     recomputed: int
 
 
-def steps(graph: Graph, choice: Choice) -> Iterator[tuple[int, bool]]:
-    """The tasks in the order in which they run, and whether each runs again."""
+class Step(NamedTuple):
+    """Something that runs.
+
+    Attributes:
+        number: that of the task, or of the one that has written first what is computed again.
+        task: the task, or the recipe.
+        again: whether it computes something again.
+    """
+
+    number: int
+    task: Task
+    again: bool
+
+
+def steps(graph: Graph, choice: Choice) -> Iterator[Step]:
+    """What runs, in order."""
     copied: set[int] = set()
     for index, task in enumerate(graph.tasks):
         if index > choice.boundary:
-            for again in _missing(graph, choice.dropped, task.inputs, copied):
-                yield again, True
-        yield index, False
+            yield from _missing(graph, choice.dropped, task.inputs, copied)
+        yield Step(index, task, False)
 
 
-def _missing(graph: Graph, dropped: frozenset[int], wanted: Iterable[int], copied: set[int]) -> list[int]:
-    """The tasks that compute dropped values again, each after those that it needs; adds to ``copied``."""
-    found: list[int] = []
+def _missing(graph: Graph, dropped: frozenset[int], wanted: Iterable[int], copied: set[int]) -> list[Step]:
+    """What computes dropped values again, each after those that it needs; adds to ``copied``."""
+    found: list[Step] = []
     pending = [(value, False) for value in wanted]
     while pending:
         value, is_ready = pending.pop()
         if value not in dropped or value in copied:
             continue
-        index = graph.producers[value]
+        task = graph.recipe(value)
         if is_ready:
-            copied.update(v for v in graph.tasks[index].outputs if v in dropped)
-            found.append(index)
+            copied.update(v for v in task.outputs if v in dropped)
+            found.append(Step(graph.producers[value], task, True))
         else:
             pending.append((value, True))
-            pending += [(v, False) for v in graph.tasks[index].inputs]
+            pending += [(v, False) for v in task.inputs]
     return found
 
 
@@ -126,23 +153,22 @@ def simulate(graph: Graph, choice: Choice = NOTHING) -> Outcome:
     """The peak and the added time of a choice. Values live from the task that writes to the last that reads them."""
     order = list(steps(graph, choice))
     last: dict[tuple[int, bool], int] = {}
-    for step, (index, again) in enumerate(order):
-        late = again or index > choice.boundary
-        for value in graph.tasks[index].inputs:
-            last[value, late and value in choice.dropped] = step
+    for time, step in enumerate(order):
+        late = step.again or step.number > choice.boundary
+        for value in step.task.inputs:
+            last[value, late and value in choice.dropped] = time
     frees: dict[int, int] = defaultdict(int)
     live = peak = peak_task = 0
-    for step, (index, again) in enumerate(order):
-        task = graph.tasks[index]
+    for time, (number, task, again) in enumerate(order):
         for value in task.outputs:
             size = graph.sizes[value]
             if size and (not again or value in choice.dropped):
                 live += size
-                frees[last.get((value, again), step)] += size
+                frees[last.get((value, again), time)] += size
         if live + task.workspace > peak:
-            peak, peak_task = live + task.workspace, index
-        live -= frees.pop(step, 0)
-    repeated = [graph.tasks[index].seconds for index, again in order if again]
+            peak, peak_task = live + task.workspace, number
+        live -= frees.pop(time, 0)
+    repeated = [step.task.seconds for step in order if step.again]
     return Outcome(peak, peak_task, sum(repeated), len(repeated))
 
 
@@ -171,6 +197,16 @@ def plan(graph: Graph, budget: int) -> Found:
         if best.outcome.peak <= budget:
             break
     return best
+
+
+def spare(graph: Graph, share: float) -> Found:
+    """A choice that adds at most a share of the program's time, and what it leaves of the peak.
+
+    What costs the least for its bytes is dropped first. Products are not computed again.
+    """
+    base = simulate(graph)
+    goal = _Goal(0, max(base.peak // _PEAK_STEPS, 1))
+    return _Search(graph, base.peak_task, goal, False).spare(share * sum(task.seconds for task in graph.tasks))
 
 
 @dataclass(frozen=True)
@@ -211,11 +247,12 @@ class _Search:
 
     def __init__(self, graph: Graph, boundary: int, goal: _Goal, with_products: bool) -> None:
         self.graph, self.boundary, self.goal = graph, boundary, goal
-        self.may_run = [
-            index <= boundary and task.recomputable and (with_products or not task.is_product)
-            for index, task in enumerate(graph.tasks)
-        ]
-        self.candidates = frozenset(v for v, index in graph.producers.items() if self.may_run[index] and graph.sizes[v])
+        self.may_run = set()
+        for value, index in graph.producers.items():
+            task = graph.recipe(value)
+            if index <= boundary and task.recomputable and (with_products or not task.is_product):
+                self.may_run.add(value)
+        self.candidates = frozenset(v for v in self.may_run if graph.sizes[v])
         late = graph.tasks[boundary + 1 :]
         self.used_late = {value for task in late for value in task.inputs}
         self.outcomes: dict[frozenset[int], Outcome] = {}
@@ -255,12 +292,12 @@ class _Search:
         flow = networkx.DiGraph()
         source, sink = "source", "sink"
         flow.add_nodes_from((source, sink))
-        for index, task in enumerate(self.graph.tasks[: self.boundary + 1]):
+        for task in self.graph.tasks[: self.boundary + 1]:
             for value in task.outputs:
                 flow.add_edge((value, "in"), (value, "out"), capacity=self.graph.sizes[value])
-                if not self.may_run[index]:
+                if value not in self.may_run:
                     flow.add_edge(source, (value, "in"))
-                for used in task.inputs:
+                for used in self.graph.recipe(value).inputs:
                     if used in self.graph.producers:
                         flow.add_edge((used, "out"), (value, "in"))
                 if value in self.used_late:
@@ -309,16 +346,7 @@ class _Search:
 
     def _improve(self, dropped: frozenset[int]) -> frozenset[int]:
         """Keeps or drops all values of a label where that is better."""
-        groups: dict[str, set[int]] = defaultdict(set)
-        for value in self.candidates:
-            groups[self.graph.tasks[self.graph.producers[value]].label].add(value)
-
-        def worth(group: set[int]) -> float:
-            """The time saved by keeping the values, for each byte."""
-            seconds = sum(self.graph.tasks[self.graph.producers[v]].seconds for v in group)
-            return seconds / sum(self.graph.sizes[v] for v in group)
-
-        order = sorted(groups.values(), key=worth, reverse=True)
+        order = sorted(self._groups(), key=self._cost, reverse=True)
         while True:
             before = dropped
             for group in order:
@@ -327,3 +355,28 @@ class _Search:
                         dropped = changed
             if dropped == before:
                 return dropped
+
+    def spare(self, seconds: float) -> Found:
+        """Drops all values of a label as long as that does not take too long altogether."""
+        order = sorted(self._groups(), key=self._cost)
+        dropped: frozenset[int] = frozenset()
+        while True:
+            before = dropped
+            for group in order:
+                outcome = self.outcome(dropped | group)
+                if outcome.seconds <= seconds and outcome.peak <= self.outcome(dropped).peak - self.goal.step:
+                    dropped |= group
+            if dropped == before:
+                return Found(Choice(self.boundary, dropped), self.outcome(dropped))
+
+    def _groups(self) -> list[frozenset[int]]:
+        """The candidates by their labels."""
+        groups: dict[str, set[int]] = defaultdict(set)
+        for value in self.candidates:
+            groups[self.graph.recipe(value).label].add(value)
+        return list(map(frozenset, groups.values()))
+
+    def _cost(self, group: frozenset[int]) -> float:
+        """The time that keeping the values saves, for each byte."""
+        seconds = sum(self.graph.recipe(v).seconds for v in group)
+        return seconds / sum(self.graph.sizes[v] for v in group)

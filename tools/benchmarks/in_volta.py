@@ -49,7 +49,7 @@ def with_gradients(function: Callable[..., Tensor]) -> Callable[..., Any]:
 class Program:
     """A workload, ready to be called; see :mod:`volta_mlir.tools.benchmarks.worker`."""
 
-    def __init__(self, workload: Workload, quick: bool, budget: int | str | None = None) -> None:
+    def __init__(self, workload: Workload, quick: bool, budget: int | str | None = "auto") -> None:
         self.state: Sequence[Any] = ()
         self.inputs: Sequence[Tensor] = ()
         self.outs: Any = None

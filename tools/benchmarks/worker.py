@@ -39,10 +39,9 @@ class Worker:
         self._baseline = memory("VmRSS")
         return self._module.versions()
 
-    def load(self, workload: str, quick: bool, budget: int | str | None = None) -> None:
+    def load(self, workload: str, quick: bool, *budget: int | str | None) -> None:
         """Makes a workload's inputs. A memory budget is for Volta only."""
-        options = {} if budget is None else {"budget": budget}
-        self._program = self._module.Program((WORKLOADS | MEMORY_WORKLOADS)[workload], quick, **options)
+        self._program = self._module.Program((WORKLOADS | MEMORY_WORKLOADS)[workload], quick, *budget)
 
     def settle(self) -> None:
         """Leaves behind what the first calls take and later ones do not: the peak is over the memory from then on."""
