@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from volta_mlir import trace
-from volta_mlir.dtypes import TensorSpec, bfloat16, is_float
+from volta_mlir.dtypes import TensorSpec, bfloat16, is_float, require_possible
 from volta_mlir.errors import DTypeError, ShapeError, VoltaError
 from volta_mlir.mlir import context, dtype_of, element_type, ext, ir, spec_of
 
@@ -186,9 +186,20 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
 
     @classmethod
     def infer_all(cls, *specs: TensorSpec, **attributes: Any) -> tuple[TensorSpec, ...]:
-        """:meth:`infer` with the result always a tuple."""
+        """:meth:`infer` with the result always a tuple, and refused where it can't exist.
+
+        Raises:
+            ShapeError: an attribute, or the size in bytes of a result, has more than 64 bits, or an extent is negative.
+        """
+        for key, value in attributes.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, int) and not -(2**63) <= number < 2**63 for number in numbers):
+                raise ShapeError(f"volta.{cls.mnemonic}: {key} = {value} has more than 64 bits")
         inferred = cls.infer(*specs, **attributes)
-        return inferred if isinstance(inferred, tuple) else (inferred,)
+        inferred = inferred if isinstance(inferred, tuple) else (inferred,)
+        for spec in inferred:
+            require_possible(spec, f"volta.{cls.mnemonic}")
+        return inferred
 
     @classmethod
     def evaluate(cls, arrays: Sequence[np.ndarray], attributes: dict[str, Any]) -> tuple[np.ndarray, ...]:

@@ -58,6 +58,10 @@ class Axis:
         )
         padded = self.extent + self.low + self.high
         require(self.span <= max(padded, 1), f"a window over {self.span} elements does not fit into {padded}")
+        require(
+            max(padded, self.stride, self.dilation) <= np.iinfo(INDEX).max,  # places in the padded axis are numbered
+            f"padded extents, strides and dilations are at most {np.iinfo(INDEX).max}, got {self}",
+        )
 
     def transposed(self, spread: bool = False) -> "TransposedAxis":
         """The geometry of the transposed map; with ``spread`` it has one phase only."""

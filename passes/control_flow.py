@@ -25,11 +25,14 @@ from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import arith, func, function_named, ir, scf, signless_tensor_type, spec_of, tensor
 from volta_mlir.passes.derived import (
     CONTROL,
+    attribute_of,
     build_function,
     call,
     clone_function,
     declare,
     flatten,
+    lookup,
+    require_tensors,
     set_results,
     unique_name,
 )
@@ -50,6 +53,7 @@ class Control:
         self.module = declaration.operation.parent.opview
         self.name = declaration.sym_name.value
         self.location = declaration.location
+        require_tensors(declaration, declaration.type.inputs)
         self.arguments = [spec_of(t) for t in declaration.type.inputs]
         self.results = [spec_of(t) for t in declaration.type.results]
 
@@ -57,21 +61,22 @@ class Control:
         cls.kind = kind
         CONTROL[kind] = cls
 
-    def _attribute(self, key: str) -> Any:
-        if key not in self.declaration.attributes:
-            raise CompileError(f"@{self.name} needs {key}", location=source_location(self.location))
-        return self.declaration.attributes[key]
-
     def _int(self, key: str) -> int:
-        return int(ir.IntegerAttr(self._attribute(key)).value)
+        return int(attribute_of(self.declaration, key, ir.IntegerAttr).value)
+
+    def _symbols(self, *keys: str) -> list[Any]:
+        return [attribute_of(self.declaration, key, ir.FlatSymbolRefAttr) for key in keys]
 
     def _symbol(self, key: str) -> str:
-        return str(ir.FlatSymbolRefAttr(self._attribute(key)).value)
+        return str(attribute_of(self.declaration, key, ir.FlatSymbolRefAttr).value)
 
     @property
     def parts(self) -> list[Any]:
         """The symbols of the functions that this one is made of."""
-        return [self._attribute(self.kind)]
+        return self._symbols(self.kind)
+
+    def verify(self) -> None:
+        """Raises CompileError unless the declaration and the functions that it names fit together."""
 
     #: Whether it is lowered to a loop.
     is_loop = False
@@ -106,6 +111,19 @@ class Control:
     def _specs_of(self, name: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
         type_ = function_named(self.module, name).type
         return [spec_of(t) for t in type_.inputs], [spec_of(t) for t in type_.results]
+
+    def _require(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise CompileError(f"@{self.name} {what}", location=source_location(self.location))
+
+    def _require_part(self, symbol: Any, arguments: Sequence[TensorSpec], results: Sequence[TensorSpec] | None) -> None:
+        """Raises CompileError unless a part takes these arguments and returns these results, if they are given."""
+        part = lookup(self.module, symbol, self.declaration)
+        require_tensors(part, part.type.inputs)
+        name = part.sym_name.value
+        for given, expected, verb in zip(self._specs_of(name), (arguments, results), ("take", "return"), strict=True):
+            if expected is not None and given != list(expected):
+                self._require(False, f"needs @{name} to {verb} {_list(expected)}; it {verb}s {_list(given)}")
 
     def _jvp(self, name: str, wrt: Sequence[int]) -> str:
         """Declares the jvp of a part."""
@@ -161,6 +179,15 @@ def _scatter(count: int, positions: Sequence[int], values: Sequence[Tensor]) -> 
     return found
 
 
+def _rows(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """The specs without their leading axis."""
+    return [s.with_shape(s.shape[1:]) for s in specs]
+
+
+def _list(specs: Sequence[TensorSpec]) -> str:
+    return f"({', '.join(map(str, specs))})"
+
+
 class Scan(Control, kind="volta.scan"):
     """A loop with a carry over the leading axis of its inputs, collecting results.
 
@@ -183,7 +210,26 @@ class Scan(Control, kind="volta.scan"):
 
     @property
     def reverse(self) -> bool:
-        return bool(ir.BoolAttr(self._attribute("volta.reverse")).value)
+        return bool(attribute_of(self.declaration, "volta.reverse", ir.BoolAttr).value)
+
+    def verify(self) -> None:
+        consts, carry, length = self._int("volta.consts"), self._int("volta.carry"), self.length
+        self._require(length >= 0, f"needs volta.length = at least 0, got {length}")
+        is_divided = consts >= 0 and carry >= 0 and consts + carry <= len(self.arguments) and carry <= len(self.results)
+        self._require(
+            is_divided,
+            f"has {len(self.arguments)} arguments and {len(self.results)} results, which can't have {consts} constants"
+            f" and {carry} carries among them",
+        )
+        _, state, inputs = self.split(self.arguments)
+        stacked = [*inputs, *self.results[carry:]]
+        self._require(
+            self.results[:carry] == state and all(s.rank and s.shape[0] == length for s in stacked),
+            f"takes {_list(self.arguments)} and returns {_list(self.results)}: carries have to stay as they are, the"
+            f" others to have a leading axis of {length}",
+        )
+        step = [*self.arguments[: consts + carry], *_rows(inputs)]
+        self._require_part(self.parts[0], step, [*state, *_rows(self.results[carry:])])
 
     def split(self, values: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """Operands as constants, carries and inputs."""
@@ -439,7 +485,14 @@ class While(Control, kind="volta.while"):
 
     @property
     def parts(self) -> list[Any]:
-        return [self._attribute("volta.while"), self._attribute("volta.condition")]
+        return self._symbols("volta.while", "volta.condition")
+
+    def verify(self) -> None:
+        consts, count = self.consts, len(self.arguments)
+        self._require(0 <= consts <= count, f"has {count} arguments, which can't have {consts} constants among them")
+        self._require_part(self.parts[0], self.arguments, self.arguments[consts:])
+        self._require_part(self.parts[1], self.arguments, [TensorSpec((), bool_)])
+        self._require(self.results == self.arguments[consts:], "needs to return what it carries")
 
     def interpret(self, run: Run, operands: Arrays) -> list[np.ndarray]:
         consts, carry = list(operands[: self.consts]), list(operands[self.consts :])
@@ -549,7 +602,17 @@ class Switch(Control, kind="volta.switch"):
 
     @property
     def parts(self) -> list[Any]:
-        return list(ir.ArrayAttr(self._attribute("volta.switch")))
+        branches = list(attribute_of(self.declaration, "volta.switch", ir.ArrayAttr))
+        if not branches or not all(isinstance(branch, ir.FlatSymbolRefAttr) for branch in branches):
+            raise CompileError(
+                f"@{self.name} needs volta.switch = [@function, …]", location=source_location(self.location)
+            )
+        return branches
+
+    def verify(self) -> None:
+        self._require(self.arguments[:1] == [TensorSpec((), INDEX)], f"needs an index of {INDEX}, its first argument")
+        for branch in self.parts:
+            self._require_part(branch, self.arguments[1:], self.results)
 
     def interpret(self, run: Run, operands: Arrays) -> list[np.ndarray]:
         chosen = int(np.clip(operands[0], 0, len(self.branches) - 1))
@@ -646,6 +709,9 @@ class Checkpoint(Control, kind="volta.checkpoint"):
     def inlined_as(self) -> str:  # type: ignore[override]  # a property here
         return self._symbol("volta.checkpoint")
 
+    def verify(self) -> None:
+        self._require_part(self.parts[0], self.arguments, self.results)
+
     def interpret(self, run: Run, operands: Arrays) -> list[np.ndarray]:
         return run(self.inlined_as, operands)
 
@@ -709,7 +775,16 @@ class CustomVjp(Control, kind="volta.custom_vjp"):
 
     @property
     def parts(self) -> list[Any]:
-        return [self._attribute(key) for key in ("volta.custom_vjp", "volta.fwd", "volta.bwd")]
+        return self._symbols("volta.custom_vjp", "volta.fwd", "volta.bwd")
+
+    def verify(self) -> None:
+        primal, fwd, bwd = self.parts
+        self._require_part(primal, self.arguments, self.results)
+        self._require_part(fwd, self.arguments, None)
+        count, (_, returned) = len(self.results), self._specs_of(fwd.value)
+        self._require(returned[:count] == self.results, f"needs @{fwd.value} to return {_list(self.results)} first")
+        seeds, gradients = ([specs[i] for i in _floats(specs)] for specs in (self.results, self.arguments))
+        self._require_part(bwd, [*returned[count:], *seeds], gradients)
 
     def interpret(self, run: Run, operands: Arrays) -> list[np.ndarray]:
         return run(self.inlined_as, operands)

@@ -78,6 +78,8 @@ def callee_of(op: Any) -> Any:
 
 
 _WRITTEN = {
+    ir.ArrayAttr: "[…]",
+    ir.BoolAttr: "true or false",
     ir.DenseBoolArrayAttr: "array<i1: …>",
     ir.DenseI64ArrayAttr: "array<i64: …>",
     ir.FlatSymbolRefAttr: "@function",
@@ -156,6 +158,8 @@ def flatten(module: Any, function: Any, callers: Sequence[str] = ()) -> Any:
     callers = (*callers, name)
     if function.is_external:
         control = control_of(function)
+        if control:
+            control.verify()
         for part in control.parts if control else ():
             flatten(module, lookup(module, part, function), callers)
         return function

@@ -39,7 +39,8 @@ class Unroll(Pass, name="volta-unroll"):
                 self._unroll_calls(module, lookup(module, part, function).sym_name.value, done)
             if isinstance(control, Scan):
                 body = function_named(module, control.body)
-                if control.length * (len(body.entry_block.operations) - 1) <= self.max_ops:
+                count = len(body.entry_block.operations) - 1
+                if control.length * max(count, 1) <= self.max_ops:
                     _unroll(module, op, control, body)
 
 

@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("volta.trace")
 
-#: The passes that ``{"fuse": False}`` leaves out.
-_FUSION = {"volta-align", "volta-fuse"}
+#: The passes that ``{"fuse": False}`` leaves out. IREE, which fuses then, does not fuse across outlined pieces.
+_FUSION = {"volta-align", "volta-fuse", "volta-outline"}
 #: How often the goal of rematerialisation is corrected by what IREE would allocate.
 _FITTING_ROUNDS = 5
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
@@ -117,7 +117,7 @@ def jit(
               values together; bytes as a number or a text with a unit, or ``"min"``, as little as is possible. What
               does not fit is computed again in the backward pass. The default, ``"auto"``, computes again what takes
               next to no time; None keeps everything.
-            - ``{"fuse": False}`` leaves out the passes volta-align and volta-fuse.
+            - ``{"fuse": False}`` leaves out the passes volta-align, volta-fuse and volta-outline.
             - ``{"flags": [...]}`` adds iree-compile flags.
             - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed; False
               also leaves out the warning after several.
@@ -426,7 +426,7 @@ class Lowered:
 
     @property
     def fuse(self) -> bool:
-        """Whether volta-align and volta-fuse are among the passes."""
+        """Whether volta-align, volta-fuse and volta-outline are among the passes."""
         return bool(self.jitted.options.get("fuse", True))
 
     def _at(self, stage: str, *, fuse: bool = True, goal: int | None = None) -> Any:

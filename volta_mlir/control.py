@@ -20,7 +20,7 @@ from volta_mlir import tree as trees
 from volta_mlir.calls import BufferWrite, Structure, TracedCall, as_argument, flatten_tree, is_tensor_like, trace_call
 from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.elementwise import CheckpointNameOp
-from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float
+from volta_mlir.dtypes import INDEX, TensorSpec, bool_, is_float, require_possible
 from volta_mlir.errors import DTypeError, OptionError, ShapeError, TraceError
 from volta_mlir.functions.common import axes_tuple
 from volta_mlir.mlir import context, ir, spec_of
@@ -156,6 +156,8 @@ def scan(
             f"{'' if length is None else f' and length={length}'}"
         )
     steps = int(lengths.pop() or 0)
+    if not 0 <= steps < 2**63:
+        raise ShapeError(f"scan: length is a number of steps, at least 0 and of 64 bits; got {steps}")
     carry = _tensors(init)
     part = _trace_part(function, _examples(init), _examples(xs, drop_axis=True))
     carry_structure = flatten_tree(_examples(init))[1]
@@ -191,6 +193,8 @@ def scan(
     name = _build(f"{part.trace.name}.body", [*const_specs, *state_specs, *step_specs], body)
     printed_specs = part.split(part.result_specs)[2]
     results = [*state_specs, *_result_specs(part)[count:], *values(of_xs, part.result_specs), *printed_specs]
+    for spec in results[len(state) :]:
+        require_possible(spec.with_shape((steps, *spec.shape)), "scan")
     trace = _current_trace()
     with context(), trace.current_location():
         loop = declare_scan(

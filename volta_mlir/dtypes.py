@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from volta_mlir.errors import DTypeError
+from volta_mlir.errors import DTypeError, ShapeError
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 float16, float32, float64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
@@ -173,6 +173,14 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
+
+
+def require_possible(spec: TensorSpec, where: str) -> None:
+    """Raises ShapeError, which says where, for a spec that no tensor can have: extents and sizes fit into 64 bits."""
+    if min(spec.shape, default=0) < 0:
+        raise ShapeError(f"{where}: the result {spec} has negative extents")
+    if max(spec.nbytes, *spec.shape, 0) >= 2**63:
+        raise ShapeError(f"{where}: the result {spec} is larger than any memory")
 
 
 def spec(shape: int | tuple[int, ...] | list[int], dtype: Any = DEFAULT_FLOAT) -> TensorSpec:

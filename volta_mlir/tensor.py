@@ -99,7 +99,10 @@ class Tensor:
             if is_integer(dtype) and is_integer(array.dtype):
                 _check_range(array, dtype)
         # Also without a change of dtype: an array of the other byte order is converted.
-        array = array.astype(as_dtype(array.dtype if dtype is None else dtype), copy=False)
+        try:
+            array = array.astype(as_dtype(array.dtype if dtype is None else dtype), copy=False)
+        except OverflowError:  # a Python int beyond all of NumPy's
+            raise DTypeError(f"{data} does not fit {as_dtype(dtype).name}") from None
         self._data, self._value, self._emitter, self._program, self._weak = array, None, None, None, False
         self.spec = TensorSpec(array.shape, as_dtype(array.dtype))
 
