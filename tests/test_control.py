@@ -501,8 +501,27 @@ def test_a_buffer_assigned_in_a_scan_is_carried():
         (lambda x: volta.scan(lambda c, x: (c, x), 0.0, x, length=2), ShapeError, "and length=2"),
         (lambda x: volta.scan(lambda c, x: (c, x), 0.0, x.sum()), ShapeError, "one leading length"),
         (lambda x: volta.scan(lambda c, x: c, 0.0, x), ShapeError, r"must return a pair \(carry, y\)"),
-        (lambda x: volta.scan(lambda c, x: ((c, c), x), 0.0, x), ShapeError, "the carry must keep its type"),
+        (
+            lambda x: volta.scan(lambda c, x: ((c, c), x), 0.0, x),
+            ShapeError,
+            r"carry began as float32\[\] and came back as a tuple of 2",
+        ),
         (lambda x: volta.scan(lambda c, x: (c + x, x), 0, x), ShapeError, r"int32\[\] and came back as .*float32\[\]"),
+        (
+            lambda x: volta.scan(lambda c, x: ({"a": [c["a"][0], x], "b": None}, x), {"a": [x, x], "b": x}, x),
+            ShapeError,
+            r"carry\.a\.1 began as float32\[3\] and came back as float32\[\]; carry\.b began as .* None",
+        ),
+        (
+            lambda x: volta.cond(x.sum() > 0, lambda: {"a": x}, lambda: {"b": x}),
+            ShapeError,
+            "the result is a dict of b in on_false and a dict of a in on_true",
+        ),
+        (
+            lambda x: volta.associative_scan(lambda a, b: {"k": a["k"]}, {"k": x, "l": x}),
+            ShapeError,
+            "for elems it took a dict of k, l and returned a dict of k",
+        ),
         (lambda x: volta.associative_scan(lambda a, b: a, (x, x[1:])), ShapeError, "one extent along axis 0, got"),
         (lambda x: volta.associative_scan(lambda a, b: a, ()), ShapeError, "got no tensors"),
         (lambda x: volta.associative_scan(lambda a, b: a, x.sum()), ShapeError, "axis 0 is out of range for rank 0"),

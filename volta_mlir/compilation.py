@@ -283,6 +283,12 @@ class Jitted:
                 parameter = next(p.name for p in parameters if p.kind is p.VAR_KEYWORD)
         return ".".join(map(str, (name, *rest))), parameter
 
+    def _entry_name(self, group: int, *rest: Any) -> str:
+        """What messages call a place in ``(args, kwargs)``."""
+        if not rest:
+            return "the keyword arguments" if group else "the positional arguments"
+        return f"argument {self.argument_name(group, *rest)[0]}"
+
     def _explain(self, key: Any) -> None:
         """Says why a function is traced again, where that is asked for or happens often."""
         count = len(self._entries)
@@ -302,7 +308,10 @@ class Jitted:
         """Which leaf of the arguments changed between two keys."""
         (old_structure, old_specs, old_weak), (new_structure, new_specs, new_weak) = old, new
         if old_structure.treedef != new_structure.treedef:
-            return f"the structure of the arguments changed from {old_structure.treedef} to {new_structure.treedef}"
+            trees_of_specs = old_structure.unflatten(old_specs), new_structure.unflatten(new_specs)
+            return trees.mismatch(
+                *trees_of_specs, "{path} changed from {first} to {second}", "(args, kwargs)", self._entry_name
+            )
         accessors = new_structure.treedef.accessors()
         for accessor, before, after in zip(accessors, old_structure.slots, new_structure.slots, strict=True):
             if isinstance(before, int) and isinstance(after, int):
@@ -761,7 +770,7 @@ class Compiled:
         args, kwargs = self.lowered.jitted._normalize(args, kwargs)
         tensors, structure = flatten_tree((args, kwargs))
         arguments = list(map(borrowed, tensors))
-        self.executable.check(arguments, structure, self.lowered.argument_names)
+        self.executable.check(arguments, structure, self.lowered.jitted)
         return self.executable(arguments, (args, kwargs), self.lowered.jitted)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -871,12 +880,10 @@ class Executable:
             data = data.to(self.device)
         return data
 
-    def check(self, arguments: Sequence[Tensor], structure: Structure, names: Sequence[str]) -> None:
+    def check(self, arguments: Sequence[Tensor], structure: Structure, jitted: Jitted) -> None:
         """Raises where the arguments are not those that the function was compiled for."""
-        if structure != self._arguments:
-            raise TraceError(
-                f"compiled for arguments of the structure {self._arguments.treedef}, called with {structure.treedef}",
-            )
-        for argument, spec, name in zip(arguments, self._argument_specs, names, strict=False):
-            if argument.spec != spec:
-                raise TraceError(f"compiled for {name}: {spec}, called with {argument.spec}")
+        specs = [argument.spec for argument in arguments]
+        expected = self._argument_specs[: len(self._argument_specs) - len(self._captures)]
+        if structure != self._arguments or specs != expected:
+            keys = ((s, given, [False] * len(given)) for s, given in ((self._arguments, expected), (structure, specs)))
+            raise TraceError(f"compiled for other arguments: {jitted._difference(*keys)}")

@@ -223,18 +223,20 @@ def _check_carry(part: TracedCall, init: Any, carry: Sequence[Tensor]) -> None:
     tree = part.results.unflatten(list(range(part.returned)))
     if not isinstance(tree, tuple) or len(tree) != 2:
         raise ShapeError("scan: the function must return a pair (carry, y); y may be None")
-    treedef = trees.flatten(tree[0])[1]
-    expected = trees.flatten(init)[1]
     specs = _result_specs(part)[: len(carry)]
-    if treedef != expected or specs != [t.spec for t in carry]:
-        raise ShapeError(
-            f"scan: the carry must keep its type; it began as {_type_text(expected, [t.spec for t in carry])} and came"
-            f" back as {_type_text(treedef, specs)}"
-        )
+    if trees.flatten(tree[0])[1] != trees.flatten(init)[1] or specs != [t.spec for t in carry]:
+        raise ShapeError(f"scan: {_changed(init, _result_tree(part)[0])}")
 
 
-def _type_text(treedef: Any, specs: Sequence[TensorSpec]) -> str:
-    return f"{treedef} of {', '.join(map(str, specs))}"
+def _result_tree(part: TracedCall) -> Any:
+    """What a part returns, with specs for tensors."""
+    return part.results.unflatten(part.result_specs)
+
+
+def _changed(init: Any, last: Any) -> str:
+    """Says how a carry that does not keep its type changes; ``last`` has specs for tensors."""
+    form = "{path} began as {first} and came back as {second}"
+    return f"the carry must keep its type; {trees.mismatch(_examples(init), last, form, 'carry')}"
 
 
 def associative_scan(function: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
@@ -279,11 +281,9 @@ def associative_scan(function: Callable[[Any, Any], Any], elems: Any, reverse: b
         outs, structure = trees.flatten(function(*given))
         found = [F.moveaxis(as_argument(x), a, 0) for x, a in zip(outs, axes, strict=False)]
         if structure != treedef or [x.spec for x in found] != [x.spec for x in first]:
-            raise ShapeError(
-                "associative_scan: the function must return what it takes; it took"
-                f" {_type_text(treedef, [x.spec for x in first])} and returned"
-                f" {_type_text(structure, [x.spec for x in found])}"
-            )
+            taken, returned = _examples(given[0]), _examples(trees.unflatten(structure, outs))
+            difference = trees.mismatch(taken, returned, "for {path} it took {first} and returned {second}", "elems")
+            raise ShapeError(f"associative_scan: the function must return what it takes; {difference}")
         return found
 
     if reverse:
@@ -359,10 +359,7 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
             f"while_loop: the condition must return a bool scalar, it returned {list(map(str, test.result_specs))}"
         )
     if step.results.treedef != trees.flatten(init)[1] or _result_specs(step) != specs:
-        raise ShapeError(
-            f"while_loop: the carry must keep its type; it began as {_type_text(trees.flatten(init)[1], specs)} and"
-            f" came back as {_type_text(step.results.treedef, _result_specs(step))}"
-        )
+        raise ShapeError(f"while_loop: {_changed(init, _result_tree(step))}")
     consts = [*test.captures, *step.captures]
     first, count = len(test.captures), len(consts)
     state = [*(t.spec for t in consts), *specs]
@@ -449,10 +446,9 @@ def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., An
     test = as_argument(predicate)
     if test.spec != TensorSpec((), bool_):
         raise DTypeError(f"cond: the predicate is a bool scalar, got {test.spec}")
-    return switch(F.astype(test, INDEX), [on_false, on_true], *operands)
+    return _switch(F.astype(test, INDEX), {"on_false": on_false, "on_true": on_true}, *operands)
 
 
-@_eagerly
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """``branches[index](*operands)``; the index, an integer scalar, is clamped to the branches; only one runs.
 
@@ -475,15 +471,20 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     chosen = F.astype(as_argument(index), INDEX)
     if chosen.shape:
         raise ShapeError(f"switch: the index is a scalar, got {chosen.spec}")
-    parts = [_trace_part(branch, *_examples(operands)) for branch in branches]
-    for part in parts:
+    return _switch(chosen, {f"branch {i}": branch for i, branch in enumerate(branches)}, *operands)
+
+
+@_eagerly
+def _switch(chosen: Tensor, branches: dict[str, Callable[..., Any]], *operands: Any) -> Any:
+    """The branches, by what errors call them; the index is a scalar of :data:`INDEX`."""
+    parts = [_trace_part(branch, *_examples(operands)) for branch in branches.values()]
+    first, first_name = parts[0], next(iter(branches))
+    for part, name in zip(parts, branches, strict=True):
         _refuse_writes(part, "cond or switch")
-        if part.results.treedef != parts[0].results.treedef or _result_specs(part) != _result_specs(parts[0]):
-            raise ShapeError(
-                "the branches must return the same type; they return"
-                f" {_type_text(parts[0].results.treedef, _result_specs(parts[0]))} and"
-                f" {_type_text(part.results.treedef, _result_specs(part))}"
-            )
+        if part.results.treedef != first.results.treedef or _result_specs(part) != _result_specs(first):
+            form = f"{{path}} is {{first}} in {first_name} and {{second}} in {name}"
+            difference = trees.mismatch(_result_tree(first), _result_tree(part), form, "the result")
+            raise ShapeError(f"the branches must return the same type; {difference}")
     arguments = _tensors(operands)
     captures = list({id(t): t for part in parts for t in part.captures}.values())
     specs = [t.spec for t in (*arguments, *captures)]

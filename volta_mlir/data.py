@@ -189,7 +189,9 @@ def collate(samples: list[Any]) -> Any:
     _, treedef = flat[0]
     for _, other in flat:
         if other != treedef:
-            raise ShapeError(f"samples of a batch have one structure, got {treedef} and {other}")
+            first, one = (trees.unflatten(t, ["a leaf"] * t.num_leaves) for t in (treedef, other))
+            difference = trees.mismatch(first, one, "{path} is {first} in one and {second} in another", "sample")
+            raise ShapeError(f"samples of a batch have one structure; {difference}")
     return trees.unflatten(treedef, [_stacked(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)])
 
 

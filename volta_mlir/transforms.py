@@ -340,7 +340,10 @@ def _cotangent_leaves(source: TracedCall, cotangent: Any) -> list[Tensor]:
     """The cotangents of the float results, checked against the results; those of hidden ones are zeros."""
     leaves, treedef = trees.flatten(cotangent)
     if treedef != source.results.treedef:
-        raise ShapeError(f"the cotangent has the structure {treedef}, the function's result {source.results.treedef}")
+        form = "{path} is {first}, its cotangent {second}"
+        result = trees.map(lambda _: "a leaf", source.results.unflatten(source.result_specs))
+        difference = trees.mismatch(result, trees.map(lambda _: "a leaf", cotangent), form, "the result")
+        raise ShapeError(f"the cotangent must have the structure of the result; {difference}")
     by_slot: dict[int, Tensor] = {}
     for leaf, slot in zip(leaves, source.results.slots, strict=True):
         if isinstance(slot, int) and is_float(source.result_specs[slot].dtype):
@@ -414,7 +417,11 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     leaves, treedef = trees.flatten(primals)
     tangent_leaves, tangent_def = trees.flatten(tangents)
     if tangent_def != treedef:
-        raise ShapeError(f"jvp: tangents have the structure {tangent_def}, primals {treedef}")
+        form = "{path} is {first}, its tangent {second}"
+        both = (trees.map(lambda _: "a leaf", tree) for tree in (primals, tangents))
+        raise ShapeError(
+            f"jvp: tangents must have the structure of the primals; {trees.mismatch(*both, form, 'primals')}"
+        )
     # Each leaf has a tangent of its own, so that none are tied.
     variables = range(len(leaves))
     source = _trace_source(function, primals, {}, variables)
