@@ -418,10 +418,9 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
     tangent_leaves, tangent_def = trees.flatten(tangents)
     if tangent_def != treedef:
         form = "{path} is {first}, its tangent {second}"
-        both = (trees.map(lambda _: "a leaf", tree) for tree in (primals, tangents))
-        raise ShapeError(
-            f"jvp: tangents must have the structure of the primals; {trees.mismatch(*both, form, 'primals')}"
-        )
+        first, second = (trees.map(lambda _: "a leaf", tree) for tree in (primals, tangents))
+        difference = trees.mismatch(first, second, form, "primals")
+        raise ShapeError(f"jvp: tangents must have the structure of the primals; {difference}")
     # Each leaf has a tangent of its own, so that none are tied.
     variables = range(len(leaves))
     source = _trace_source(function, primals, {}, variables)
