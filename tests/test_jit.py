@@ -871,3 +871,34 @@ def test_iterators_are_refused() -> None:
         volta.jit(lambda x: (y for y in (x, x)))(volta.ones(2))
     with pytest.raises(TraceError, match=r"is a list_iterator, .* make a list or a tuple of them"):
         volta.jit(lambda xs: sum(xs))(iter([1.0, 2.0]))
+
+
+DAEMONS = """
+import threading, time
+import numpy as np
+import volta_mlir as volta
+
+@volta.jit
+def f(x):
+    for _ in range(4):
+        x = volta.tanh(x @ x)
+    return x
+
+x = volta.Tensor(np.ones((256, 256), np.float32))
+f(x)
+
+def work():
+    y = x
+    while True:
+        y = f(y)
+
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_the_process_ends_quietly_while_daemon_threads_make_calls() -> None:
+    for _ in range(3):
+        result = subprocess.run([sys.executable, "-c", DAEMONS], capture_output=True, text=True, timeout=300)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -46,6 +46,7 @@ from volta_mlir.reports import MemoryReport, format_bytes, parse_bytes
 from volta_mlir.runtime.buffer import DeviceBuffer
 from volta_mlir.runtime.device import Device
 from volta_mlir.runtime.device import device as find_device
+from volta_mlir.runtime.ending import under_way
 from volta_mlir.runtime.module import LoadedModule
 from volta_mlir.runtime.signature import ATTRIBUTE, FunctionSignature, Signature, Tree, leaf, to_json
 from volta_mlir.tensor import Tensor
@@ -236,15 +237,16 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracing.current() is not None:
             return self.function(*args, **kwargs)  # inside another trace it is a part of that program
-        args, kwargs = self._normalize(args, kwargs)
-        tensors, structure = flatten_tree((args, kwargs))
-        arguments = [t if isinstance(t, Tensor) else borrowed(t) for t in tensors]
-        key = (structure, tuple([t.spec for t in arguments]), tuple([t._weak for t in arguments]))
-        entry = self._entries.get(key)
-        if entry is None:
-            self._explain(key)
-            entry = self._entries[key] = Lowered(self, args, kwargs).compile().executable
-        return entry(arguments, (args, kwargs), self)
+        with under_way:
+            args, kwargs = self._normalize(args, kwargs)
+            tensors, structure = flatten_tree((args, kwargs))
+            arguments = [t if isinstance(t, Tensor) else borrowed(t) for t in tensors]
+            key = (structure, tuple([t.spec for t in arguments]), tuple([t._weak for t in arguments]))
+            entry = self._entries.get(key)
+            if entry is None:
+                self._explain(key)
+                entry = self._entries[key] = Lowered(self, args, kwargs).compile().executable
+            return entry(arguments, (args, kwargs), self)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Traces for these arguments without running anything; :func:`volta_mlir.spec` can stand for tensors.
@@ -767,11 +769,12 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function with arguments of the signature that it was lowered for."""
-        args, kwargs = self.lowered.jitted._normalize(args, kwargs)
-        tensors, structure = flatten_tree((args, kwargs))
-        arguments = list(map(borrowed, tensors))
-        self.executable.check(arguments, structure, self.lowered.jitted)
-        return self.executable(arguments, (args, kwargs), self.lowered.jitted)
+        with under_way:
+            args, kwargs = self.lowered.jitted._normalize(args, kwargs)
+            tensors, structure = flatten_tree((args, kwargs))
+            arguments = list(map(borrowed, tensors))
+            self.executable.check(arguments, structure, self.lowered.jitted)
+            return self.executable(arguments, (args, kwargs), self.lowered.jitted)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the ``.vmfb``; :func:`volta_mlir.load` and ``iree-run-module`` run it without Volta's compiler.

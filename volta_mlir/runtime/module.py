@@ -18,6 +18,7 @@ from volta_mlir.runtime import signature as signatures
 from volta_mlir.runtime.buffer import DeviceBuffer, describe, numpy_dtype, same_storage
 from volta_mlir.runtime.checksum import unseal
 from volta_mlir.runtime.device import Device, device, iree, reason, require_threads, vm_instance
+from volta_mlir.runtime.ending import under_way
 from volta_mlir.runtime.prints import lines_of, outputs_of
 from volta_mlir.runtime.signature import FunctionSignature, LeafSpec, Signature, Tree
 
@@ -138,14 +139,17 @@ class Function:
             DonatedError: an argument was donated to an earlier call.
             DeviceError: an array is on another device, or the call failed.
         """
-        leaves: list[Any] = []
-        for name, tree, value in self._bind(args, kwargs):
-            _match(tree, value, name, leaves)
-        buffers = [_to_buffer(value, spec, self.device) for value, spec in zip(leaves, self._arguments, strict=True)]
-        results: Sequence[Any] = self.invoke_flat(buffers)
-        if self._wrap is not None:
-            results = [self._wrap(result) for result in results]
-        return self.signature.results.unflatten(iter(results))
+        with under_way:
+            leaves: list[Any] = []
+            for name, tree, value in self._bind(args, kwargs):
+                _match(tree, value, name, leaves)
+            buffers = [
+                _to_buffer(value, spec, self.device) for value, spec in zip(leaves, self._arguments, strict=True)
+            ]
+            results: Sequence[Any] = self.invoke_flat(buffers)
+            if self._wrap is not None:
+                results = [self._wrap(result) for result in results]
+            return self.signature.results.unflatten(iter(results))
 
     def invoke_flat(self, buffers: Sequence[DeviceBuffer]) -> list[DeviceBuffer]:
         """Calls the function with its leaves in order, which must fit the signature, and returns the results' leaves.
