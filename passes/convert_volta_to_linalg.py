@@ -10,7 +10,7 @@ from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.errors import CompileError
 from volta_mlir.mlir import foreign_attribute, func, function_named, ir, signless_tensor_type, spec_of
 from volta_mlir.passes.derived import build_function, callee_of, control_of, expand, functions, require_one_block
-from volta_mlir.passes.fused import is_fused, lower_fused
+from volta_mlir.passes.fused import EPILOGUE, is_fused, lower_fused
 from volta_mlir.passes.manager import Pass, source_location
 
 #: Tells IREE that its default device reads its own memory. IREE 3.13 does not find out on which device a value is that
@@ -130,7 +130,7 @@ def _convert_op(builder: Lowering, op: Any, values: dict[Any, Any]) -> list[Any]
     if op.operation.name == "func.call":
         callee = callee_of(op)
         if is_fused(callee):
-            return lower_fused(builder, callee, operands)
+            return lower_fused(builder, callee, operands, is_epilogue=EPILOGUE in op.operation.attributes)
         control = control_of(callee)
         if control:
             return control.lower(builder, operands)

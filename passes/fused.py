@@ -43,6 +43,8 @@ from volta_mlir.passes.derived import callee_of, calls_in
 FUSED = "volta.fused"
 #: The attribute of a call of such a function: the number of bytes that this saves.
 SAVED = "volta.saved"
+#: The attribute of a call of a group that IREE is to compute in the dispatch of the product that it reads.
+EPILOGUE = "volta.epilogue"
 
 Place = tuple[int | None, ...]
 
@@ -180,11 +182,14 @@ def _holds(run: list[int], place: Place) -> bool:
     return taken[at : at + len(run)] == run
 
 
-def lower_fused(b: Lowering, function: Any, operands: Sequence[Any]) -> list[Any]:
-    """Emits a group as one dispatch; ``operands`` are the signless values of the function's arguments."""
+def lower_fused(b: Lowering, function: Any, operands: Sequence[Any], *, is_epilogue: bool = False) -> list[Any]:
+    """Emits a group as one dispatch; ``operands`` are the signless values of the function's arguments.
+
+    An epilogue is no dispatch: IREE adds it to that of the product that it reads.
+    """
     calls = calls_in(function)
     if not calls:
-        return _lower_nest(b, function, operands, b.dispatch)
+        return _lower_nest(b, function, operands, _emit if is_epilogue else b.dispatch)
     values = dict(zip(function.arguments, operands, strict=True))
     outs = [spec_of(t) for t in function.type.results]
     squeezed = [out.with_shape(tuple(extent for extent in out.shape if extent != 1)) for out in outs]
@@ -192,7 +197,7 @@ def lower_fused(b: Lowering, function: Any, operands: Sequence[Any]) -> list[Any
     def dispatch() -> list[Any]:
         for call in calls:
             given = [values[v] for v in call.operation.operands]
-            results = _lower_nest(b, callee_of(call), given, lambda _, body: list(body()))
+            results = _lower_nest(b, callee_of(call), given, _emit)
             values.update(zip(call.operation.results, results, strict=True))
         returned = function.entry_block.operations[len(calls)].operation.operands
         return [b.reshape(values[v], spec) for v, spec in zip(returned, squeezed, strict=True)]
@@ -202,6 +207,11 @@ def lower_fused(b: Lowering, function: Any, operands: Sequence[Any]) -> list[Any
 
 #: Runs a function that emits ops whose results have these specs, and returns the results: as a dispatch, or in one.
 Emit = Callable[[Sequence[TensorSpec], Callable[[], Sequence[Any]]], list[Any]]
+
+
+def _emit(results: Sequence[TensorSpec], body: Callable[[], Sequence[Any]]) -> list[Any]:
+    """The ops by themselves, in the dispatch that they are in or that IREE forms."""
+    return list(body())
 
 
 def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit) -> list[Any]:

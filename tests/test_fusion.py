@@ -18,6 +18,7 @@ from volta_mlir import Tensor, nn, optim, tree
 from volta_mlir.compilation import Compiled
 from volta_mlir.errors import CompileError, TraceError
 from volta_mlir.mlir import ir
+from volta_mlir.models.resnet import BasicBlock
 
 #: The same instructions everywhere, on which packed sizes depend.
 TARGET = "cpu:x86-64-v3"
@@ -89,6 +90,19 @@ def cross_entropy(x: Tensor) -> Tensor:
     return nn.functional.cross_entropy(x, volta.iota((x.shape[0],), 0) % x.shape[1], reduction="none")
 
 
+def mlp_forward() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Biases and activation functions are computed in the dispatches of products."""
+    layers = (nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 5))
+    return (lambda model, x: model(x)), (nn.Sequential(*layers), random(48, 32))
+
+
+def residual_forward() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """So are normalisation, a residual and what follows, in those of convolutions."""
+    model = BasicBlock(8, 16, 2)
+    model.bn1.running_mean, model.bn2.running_var = random(16), volta.abs(random(16, seed=1)) + 0.5
+    return (lambda model, x: model(x)), (model.eval(), random(2, 8, 16, 16))
+
+
 @dataclass(frozen=True)
 class Program:
     """What is compiled with and without fusion."""
@@ -105,6 +119,8 @@ ZOO = {
     "gpt": Program(gpt_step),
     "mlp": Program(mlp_step),
     "conv": Program(conv_step),
+    "mlp_forward": Program(mlp_forward),
+    "residual_forward": Program(residual_forward),
     "layer_norm": Program(lambda: (gradients_of(layer_norm), (random(64, 96), random(96, seed=1), random(96, seed=2)))),
     "softmax": Program(lambda: (gradients_of(lambda x: nn.functional.softmax(x, -1)), (random(64, 96),))),
     "cross_entropy": Program(lambda: (gradients_of(cross_entropy), (random(64, 96),))),
@@ -114,6 +130,8 @@ ZOO = {
 FIGURES = {
     "gpt": ((251, 1121216, 9835356), (156, 932544, 7705428)),
     "mlp": ((53, 187776, 1031212), (42, 100032, 846752)),
+    "mlp_forward": ((10, 43520, 147708), (10, 43520, 147708)),
+    "residual_forward": ((9, 66112, 267264), (9, 66112, 267264)),
     "conv": ((66, 349248, 2291252), (64, 226176, 1900836)),
     "layer_norm": ((10, 99328, 448004), (5, 49920, 225028)),
     "softmax": ((7, 98560, 369412), (2, 24576, 98308)),

@@ -191,12 +191,14 @@ def _groups(report: FusionReport) -> Iterator[str]:
     """Groups of the same ops and of results of the same ranks are one line, which tells the shapes of the largest."""
     alike: dict[Any, list[FusedGroup]] = defaultdict(list)
     for group in report.groups:
-        alike[tuple(sorted(group.ops)), tuple((r.dtype, len(r.shape)) for r in group.results)].append(group)
+        ranks = tuple((r.dtype, len(r.shape)) for r in group.results)
+        alike[tuple(sorted(group.ops)), ranks, group.is_epilogue].append(group)
     yield f"fused: {len(report.groups)} groups, which save {report.bytes_saved:,} bytes"
     for groups in alike.values():
         results = max((group.results for group in groups), key=lambda specs: sum(spec.size for spec in specs))
         saved = sum(group.bytes_saved for group in groups)
-        yield from _wrapped(f"{len(groups):4} x {saved:12,}  {_counted(map(str, results))} = {_counted(groups[0].ops)}")
+        ops = ("product then " if groups[0].is_epilogue else "") + _counted(groups[0].ops)
+        yield from _wrapped(f"{len(groups):4} x {saved:12,}  {_counted(map(str, results))} = {ops}")
 
 
 def _outlined(module: Any) -> Iterator[str]:
