@@ -30,7 +30,7 @@ FRAMEWORKS = {
 }
 
 #: Seconds until a process that does not answer is ended.
-PATIENCE = 300.0
+PATIENCE = 900.0
 #: Seconds that the idle threads of one framework get to fall asleep before the next one's turn.
 PAUSE = 0.02
 
