@@ -28,6 +28,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from volta_mlir.dialects.base import Op
@@ -110,13 +111,28 @@ class Node:
     flops: float = 0.0
     nbytes: int = 0
 
-    @property
+    @cached_property
     def result(self) -> "Value":
         return self.results[0]
 
     @property
     def inputs(self) -> list["Value"]:
         return self.operands
+
+    @cached_property
+    def loops(self) -> tuple[int, ...]:
+        """The extents of the loops that a kernel for it has."""
+        return loops_of(self.op)
+
+    @cached_property
+    def elements(self) -> int:
+        """How often the body of these loops runs."""
+        return math.prod(self.loops)
+
+    @cached_property
+    def axes(self) -> tuple[int, ...]:
+        """The loops that a reduction folds."""
+        return tuple(self.op.axes)
 
 
 @dataclass(eq=False)
@@ -130,7 +146,11 @@ class Value:
     stored: bool = True
     needed: bool = False
 
-    @property
+    @cached_property
+    def size(self) -> int:
+        return self.spec.size
+
+    @cached_property
     def nbytes(self) -> int:
         return self.spec.nbytes
 
@@ -147,7 +167,7 @@ class Group:
     def key(self) -> Any:
         """What kernels that are computed together have in common."""
         first = self.results[0]
-        return loops_of(first.op), first.op.axes if first.is_reduction else None
+        return first.loops, first.axes if first.is_reduction else None
 
 
 @dataclass(eq=False)
@@ -252,9 +272,10 @@ class FusionPlan:
                     not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users
                 )
                 value.stored = value.needed
+        decided: dict[Any, bool] = {}
         for _ in range(4):  # each round knows better which kernels use a value
             kernels = self._kernels_of_values()
-            if not self._revise(kernels):
+            if not self._revise(kernels, decided):
                 break
         self._join_rows(kernels)
 
@@ -274,37 +295,49 @@ class FusionPlan:
                 kernels[node.result] = found
         return kernels
 
-    def _revise(self, kernels: Mapping[Value, Collection[Node]]) -> bool:
+    def _revise(self, kernels: Mapping[Value, Collection[Node]], decided: dict[Any, bool]) -> bool:
+        """Decides anew what is stored, where that depends on something new, and whether anything changed."""
         changed = False
+        cones: dict[Node, tuple[frozenset[Node], frozenset[Value]]] = {}  # ops and what they read, as by cone()
         for node in self.nodes:
-            if node.fusable and not node.result.needed and not _moves(node):
-                stored = self._is_cheaper_stored(node, list(kernels[node.result]))
+            if not node.fusable:
+                continue
+            inside = [] if node.is_view else list(filter(self._is_computed_in_place, node.operands))
+            ops = frozenset((node,)).union(*(cones[v.producer][0] for v in inside if v.producer))
+            read = frozenset(node.operands).union(*(cones[v.producer][1] for v in inside if v.producer))
+            cones[node] = ops, frozenset(v for v in read if v.producer not in ops)
+            if not node.result.needed and not _moves(node):
+                reasons = node, *cones[node], tuple(kernels[node.result])
+                stored = decided.get(reasons)
+                if stored is None:
+                    stored = decided[reasons] = self._is_cheaper_stored(*reasons)
                 changed |= stored != node.result.stored
                 node.result.stored = stored
         return changed
 
-    def _is_cheaper_stored(self, node: Node, kernels: list[Node]) -> bool:
+    def _is_cheaper_stored(
+        self, node: Node, ops: Collection[Node], leaves: Collection[Value], kernels: Collection[Node]
+    ) -> bool:
         """Whether storing a value costs less than computing it in each of the kernels that use it."""
-        ops, leaves = self.cone([node])
-        flops = sum(n.flops for n in ops)
+        flops = math.fsum(n.flops for n in ops)
         value, count = node.result, len(kernels)
         if len(leaves) > MAX_INPUTS or (count > 1 and not self.options.recompute):
             return True
         size, read = value.nbytes, sum(v.nbytes for v in leaves)
-        elements = sum(math.prod(loops_of(k.op)) for k in kernels)
-        if self._share_rows(kernels):
+        elements = sum(k.elements for k in kernels)
+        if count > 1 and self._share_rows(kernels):
             count = 1  # a row is read once for all of them
         elif count > 1 and read > 1.5 * size:
             return True  # more would be kept for later than the value itself
         inline = count * read + flops * elements / OPERATIONS_PER_BYTE
-        store = read + size * (1 + count) + flops * value.spec.size / OPERATIONS_PER_BYTE + DISPATCH_BYTES
+        store = read + size * (1 + count) + flops * value.size / OPERATIONS_PER_BYTE + DISPATCH_BYTES
         return store < inline
 
     def _share_rows(self, kernels: Collection[Node]) -> bool:
         """Whether kernels are reductions of rows, and elementwise ones that need all these for their own rows."""
         reductions = {k for k in kernels if self._folds_rows(k)}
         others = [k for k in kernels if k not in reductions]
-        same = len({(loops_of(k.op), k.op.axes) for k in reductions}) == len({loops_of(k.op) for k in kernels}) == 1
+        same = len({(k.loops, k.axes) for k in reductions}) == len({k.loops for k in kernels}) == 1
         return same and bool(others) and all(self._needed_by(k, reductions) == reductions for k in others)
 
     def _join_rows(self, kernels: Mapping[Value, Collection[Node]]) -> None:
@@ -319,12 +352,12 @@ class FusionPlan:
             assert node is not None
             if not value.stored or _moves(node):
                 continue
-            same = [k for k in users if loops_of(k.op) == loops_of(node.op)]
+            same = [k for k in users if k.loops == node.loops]
             reductions = {k for k in same if self._folds_rows(k)}
             for kernel in sorted((k for k in same if not k.is_reduction), key=lambda k: k.index):
                 needed = self._needed_by(kernel, reductions)
                 if needed:
-                    if len({k.op.axes for k in needed}) == 1:
+                    if len({k.axes for k in needed}) == 1:
                         self.repeated[value] = needed
                     break
 
@@ -332,7 +365,7 @@ class FusionPlan:
         """Whether an op is a reduction that can share a dispatch with what uses its result for the same row."""
         if not node.is_reduction or not self.options.rows or node in self.plain_reductions:
             return False
-        shape, axes = loops_of(node.op), node.op.axes
+        shape, axes = node.loops, node.axes
         kept = len(shape) - len(axes)
         return list(axes) == list(range(kept, len(shape))) and math.prod(shape[:kept]) >= self.options.min_rows
 
@@ -395,42 +428,37 @@ class FusionPlan:
         for kernel in self._kernels():
             ops, inputs = self.cone([kernel])
             group = Group([kernel], ops, inputs)
-            large = math.prod(loops_of(kernel.op))
-            shared = {v for v in inputs if v.spec.size >= large}
+            large = kernel.elements
+            cones = (self.cone([v.producer]) for v in inputs if v.producer and v.producer.fusable)
+            known = {*inputs, *(v for _, read in cones for v in read)} if kernel.is_reduction else set()
+            shared = {v for v in inputs if v.size >= large}
             sliced = {v.producer for n in ops if n.is_view for v in n.operands}
+            makers = {v.producer for v in shared}
             for other in reversed(groups.get(group.key, ())):
-                reads = any(n.result in shared for n in other.results)
-                few = len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
-                shares = reads or not shared.isdisjoint(other.inputs)
-                shares = shares or (kernel.is_reduction and self._is_still_read(other, inputs, large))
+                # What the other reads is in memory still when what this one's inputs are computed from is: a layer
+                # norm's gradients by its parameters are computed together with that by the bias before it.
                 if (
-                    few
-                    and shares
+                    (
+                        not shared.isdisjoint(other.inputs)
+                        or not makers.isdisjoint(other.results)
+                        or (kernel.is_reduction and known.issuperset(v for v in other.inputs if v.size >= large))
+                    )
+                    and len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
                     and not all(n.is_constant for n in (kernel, *other.results))
                     and sliced.isdisjoint(other.results)
                     and not _runs_between(other, inputs, not kernel.is_reduction, owner)
                 ):
-                    ops, together = self.cone([*other.results, kernel])
-                    if not {*inputs, *other.inputs}.issuperset(together):
+                    together, read = self.cone([*other.results, kernel])
+                    if not {*inputs, *other.inputs}.issuperset(read):
                         continue  # one of them computes a value by itself, which the others wait for
                     other.results.append(kernel)
-                    other.ops, other.inputs = ops, together
+                    other.ops, other.inputs = together, read
                     owner[kernel] = other
                     break
             else:
                 groups.setdefault(group.key, []).append(group)
                 owner[kernel] = group
         return [group for same in groups.values() for group in same]
-
-    def _is_still_read(self, group: Group, inputs: list[Value], large: int) -> bool:
-        """Whether what a group reads is in memory still when ``inputs`` are, as these are computed from it.
-
-        A layer norm's gradients by its parameters are then computed together with that by the bias before it.
-        """
-        read = {
-            v for value in inputs if value.producer and value.producer.fusable for v in self.cone([value.producer])[1]
-        }
-        return all(v in read or v in inputs for v in group.inputs if v.spec.size >= large)
 
     def dispatches(self) -> list[Dispatch]:
         """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""
@@ -631,21 +659,22 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
     optimizer's update right after its gradient, and not when all gradients are there. What is ``returned`` has memory
     of its own, or an argument's.
     """
+    inputs = {unit: unit.inputs for unit in units.values()}
     readers: dict[Value, set[Any]] = {}
     waiting: dict[Any, int] = {}
     users: dict[Any, list[Any]] = {}
-    for unit in dict.fromkeys(units.values()):
-        before = {units[v.producer] for v in unit.inputs if v.producer is not None} - {unit}
+    for unit, read in inputs.items():
+        before = {units[v.producer] for v in read if v.producer is not None} - {unit}
         waiting[unit] = len(before)
         for other in before:
             users.setdefault(other, []).append(unit)
-        for value in unit.inputs:
+        for value in read:
             if value.producer is not None and value not in returned:
                 readers.setdefault(value, set()).add(unit)
 
     def is_urgent(unit: Any) -> bool:
         taken = sum(v.nbytes for node in unit.results for v in node.results if v.stored and v not in returned)
-        freed = sum(v.nbytes for v in unit.inputs if readers.get(v) == {unit})
+        freed = sum(v.nbytes for v in inputs[unit] if readers.get(v) == {unit})
         return taken <= freed or taken <= SMALL_BYTES
 
     heap: list[tuple[bool, int, Any]] = []
@@ -666,7 +695,7 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
             waiting[user] -= 1
             if not waiting[user]:
                 ready(user)
-        for value in unit.inputs:
+        for value in inputs[unit]:
             left = readers.get(value, set())
             left.discard(unit)
             if len(left) == 1:

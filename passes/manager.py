@@ -18,8 +18,10 @@ A pass is declared once, and its fields are its options::
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import gc
 import re
 import shlex
 import sys
@@ -100,7 +102,9 @@ class UpstreamPass:
 
     def run(self, module: ir.Module) -> None:
         """Rewrites ``module`` in place."""
-        self._manager().run(module.operation)
+        manager = self._manager()
+        manager.enable_verifier(False)  # run_pipeline verifies, where it is asked to
+        manager.run(module.operation)
 
     def _manager(self) -> Any:
         text = f"{self.name}{{{self.options}}}" if self.options else self.name
@@ -280,7 +284,7 @@ def run_pipeline(
         VoltaError: what one of Volta's passes raised.
     """
     dump = dump or sys.stderr
-    with context():
+    with context(), _uncollected():
         for step in passes:
             if step.name in print_before:
                 _print(module, f"Before {step.name}", dump)
@@ -298,6 +302,18 @@ def run_pipeline(
                     module.operation.verify()
                 except ir.MLIRError as error:
                     raise _pass_error(f"the module does not verify after pass {step.name}", error) from error
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Puts off looking for reference cycles, of which passes leave few: it would take a third of their time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _print(module: ir.Module, when: str, dump: TextIO) -> None:
