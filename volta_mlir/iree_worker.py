@@ -20,8 +20,15 @@ from volta_mlir.plan import Buffer, Plan, read_buffers, read_bytes_moved, read_p
 
 SOURCE_NAME = "module.mlir"
 # IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
-# In between, the schedule is read. Together they make the same program as the phase does, clean-up included.
-_SCHEDULING = ("iree-stream-tensor-transformation-pipeline", "iree-stream-async-transformation-pipeline")
+# In between, the schedule is read. Together they make the same program as the phase does, clean-up included. The first
+# is iree-stream-tensor-transformation-pipeline with one clean-up instead of four, which take longer the more dispatches
+# there are, and what the others would do the next pipeline does again.
+_SCHEDULING = (
+    "iree-stream-verify-input,iree-stream-clone-to-consumers,iree-stream-conversion,"
+    "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=},util.initializer(canonicalize,cse),"
+    "util.func(canonicalize,cse),iree-util-combine-initializers",
+    "iree-stream-async-transformation-pipeline",
+)
 _ALLOCATION = (
     "iree-stream-cmd-transformation-pipeline",
     "iree-stream-optimization-pipeline",
