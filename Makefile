@@ -23,7 +23,7 @@ test: lint lit pytest  ## Check everything that has to hold before a change land
 
 .PHONY: test-full
 test-full: lint lit $(VENV)/installed-weights  ## Check the same on the whole grid of cases (takes hours)
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m ""
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "" -o faulthandler_timeout=7200
 
 .PHONY: pytest
 pytest: $(VENV)/installed-test $(VENV)/installed-weights  ## Run the Python tests with coverage

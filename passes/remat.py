@@ -12,6 +12,7 @@ one of its operands, the smallest, goes through ``volta.after``, which waits for
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,6 +234,17 @@ def _bytes_read(user: Node, value: Value) -> int:
     return 0 if user.fusable and is_constant else value.nbytes
 
 
+def _ancestors(nodes: Sequence[Node]) -> set[Node]:
+    """The nodes and all that they are computed from."""
+    found, pending = set(nodes), list(nodes)
+    while pending:
+        for value in pending.pop().operands:
+            if value.producer is not None and value.producer not in found:
+                found.add(value.producer)
+                pending.append(value.producer)
+    return found
+
+
 class _Rewrite:
     """Carries out a choice: copies ops, and has the tasks behind the boundary use the copies."""
 
@@ -245,6 +257,9 @@ class _Rewrite:
         producers = [v.producer for v in self.dropped if v.producer is not None]
         self.cones = {node for producer in producers for node in program.plan.cone([producer])[0]}
         self.late_nodes = {node for task in self.late for node in task.results}
+        # What an early task computes for itself, and a late one stores, stands before the copies.
+        early_results = [node for task in program.tasks[: choice.boundary + 1] for node in task.results]
+        self.early_nodes = _ancestors(early_results)
         self.made_late = {v for task in self.late for v in program.made_by(task)}
         self.copies: dict[Value, Any] = {}
         early = (v for task in program.tasks[choice.boundary :: -1] for node in task.results for v in node.results)
@@ -256,6 +271,8 @@ class _Rewrite:
         for task in self.late:
             self.token = self._token(task) or self.token
             for node in task.results:
+                if node in self.early_nodes:
+                    continue
                 operands = [self._late(v, node.op.operation) for v in node.operands]
                 for i, operand in enumerate(operands):
                     node.op.operation.operands[i] = operand
