@@ -71,6 +71,7 @@ class Fuse(Pass, name="volta-fuse"):
         UpstreamPass("cse").run(module)
         for function in functions(module):
             if not function.is_external and not is_fused(function) and len(function.body.blocks) == 1:
+                _erase_unused(list(function.entry_block.operations))
                 FusionPlan(function, self).carry_out(module)
 
 
@@ -253,6 +254,8 @@ class FusionPlan:
         self.plain_reductions: set[Node] = set()
         #: Reductions that compute a value by themselves though it is stored, see :meth:`_join_rows`.
         self.repeated: dict[Value, set[Node]] = {}
+        #: An index that no node has which has to run before this one, or with it, exceeds.
+        self.latest: dict[Node, int] = {}
         self._decide()
         while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
             self.plain_reductions.update(bad)
@@ -423,6 +426,7 @@ class FusionPlan:
         return Nest([n.op for n in ops], [n.op for n in [result]])
 
     def _group(self) -> list[Group]:
+        self.latest = {node: node.index for node in self.nodes}
         owner: dict[Node, Group] = {}
         groups: dict[Any, list[Group]] = {}
         for kernel in self._kernels():
@@ -446,7 +450,7 @@ class FusionPlan:
                     and len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
                     and not all(n.is_constant for n in (kernel, *other.results))
                     and sliced.isdisjoint(other.results)
-                    and not _runs_between(other, inputs, not kernel.is_reduction, owner)
+                    and not self._runs_between(other, inputs, not kernel.is_reduction, owner)
                 ):
                     together, read = self.cone([*other.results, kernel])
                     if not {*inputs, *other.inputs}.issuperset(read):
@@ -454,11 +458,47 @@ class FusionPlan:
                     other.results.append(kernel)
                     other.ops, other.inputs = together, read
                     owner[kernel] = other
+                    self._join(other, owner)
                     break
             else:
                 groups.setdefault(group.key, []).append(group)
                 owner[kernel] = group
         return [group for same in groups.values() for group in same]
+
+    def _runs_between(self, unit: Any, inputs: list[Value], direct: bool, owner: Mapping[Node, Any]) -> bool:
+        """Whether what is read in ``inputs`` is computed from results of ``unit`` by something else.
+
+        Reading them ``direct``ly is no such thing where that is allowed. ``owner`` are the units of nodes that have
+        one.
+        """
+        start = min(node.index for node in unit.results)
+        seen: set[Node] = set()
+        pending = [(value, direct) for value in inputs]
+        while pending:
+            value, is_direct = pending.pop()
+            node = value.producer
+            if node is None or node in seen:
+                continue
+            other = owner.get(node)
+            if other is unit:
+                if not is_direct:
+                    return True
+                continue
+            seen.update(other.results if other else [node])
+            if self.latest[node] >= start:
+                pending += [(v, False) for v in (other or node).inputs]
+        return False
+
+    def _join(self, unit: Any, owner: Mapping[Node, Any]) -> None:
+        """Notes that what needs one result of ``unit`` needs all of them."""
+        latest = max(self.latest[node] for node in unit.results)
+        pending = list(unit.results)
+        while pending:
+            node = pending.pop()
+            if self.latest[node] < latest:
+                self.latest[node] = latest
+                pending += owner[node].results if node in owner else ()
+                pending += (user for value in node.results for user in value.users)
 
     def dispatches(self) -> list[Dispatch]:
         """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""
@@ -477,7 +517,7 @@ class FusionPlan:
                     and few
                     and not all(n.is_constant for n in (*group.results, *dispatch.results))
                     and dispatch.accepts(nest, self.options.min_rows)
-                    and not _runs_between(dispatch, group.inputs, True, owner)
+                    and not self._runs_between(dispatch, group.inputs, True, owner)
                 ):
                     dispatch.groups.append(group)
                     break
@@ -485,6 +525,7 @@ class FusionPlan:
                 folds_all = nest is not None and nest.is_reduction and nest.last_run[1] == len(nest.folded)
                 dispatch = Dispatch([group], nest if folds_all and self.options.rows else None)
             owner |= dict.fromkeys(group.results, dispatch)
+            self._join(dispatch, owner)
         return _in_order(owner, set(self.nodes[-1].operands))
 
     # -- functions ---------------------------------------------------------------------------------------------
@@ -515,9 +556,7 @@ class FusionPlan:
             call = self._call(module, dispatch, names, saved, read)
             if dispatch in products:
                 call.attributes[EPILOGUE] = ir.UnitAttr.get()
-        for node in reversed(self.nodes):
-            if _is_pure(node) and not any(list(r.uses) for r in node.op.operation.results):
-                node.op.operation.erase()
+        _erase_unused([node.op for node in self.nodes])
 
     @staticmethod
     def _product_of(dispatch: Dispatch, read: Mapping[Value, int]) -> Value | None:
@@ -617,39 +656,16 @@ def _location_of(nodes: list[Node]) -> Any:
     return ir.Location.fused(list(dict.fromkeys(node.op.location for node in nodes)))
 
 
-def _is_pure(node: Node) -> bool:
-    """Whether nothing is lost without an op if nothing uses its results."""
-    return isinstance(node.op, Op) and node.op.pure
+def _erase_unused(ops: list[Any]) -> None:
+    """Erases those of the ops, each of which comes after what it uses, that nothing needs."""
+    for op in reversed(ops):
+        if isinstance(op, Op) and op.pure and not any(list(result.uses) for result in op.operation.results):
+            op.operation.erase()
 
 
 def _is_of_all(node: Node, rows: Nest) -> bool:
     """Whether a result has an element for each of the loops, not one for each row."""
     return not node.is_reduction and Nest([node.op], [node.op]).loops == rows.loops
-
-
-def _runs_between(unit: Any, inputs: list[Value], direct: bool, owner: Mapping[Node, Any]) -> bool:
-    """Whether what is read in ``inputs`` is computed from results of ``unit`` by something else.
-
-    Reading them ``direct``ly is no such thing where that is allowed. ``owner`` are the units of nodes that have one.
-    """
-    start = min(node.index for node in unit.results)
-    seen: set[Node] = set()
-    pending = [(value, direct) for value in inputs]
-    while pending:
-        value, is_direct = pending.pop()
-        node = value.producer
-        if node is None or node in seen:
-            continue
-        other = owner.get(node)
-        if other is unit:
-            if not is_direct:
-                return True
-            continue
-        members = other.results if other else [node]
-        seen.update(members)
-        if max(n.index for n in members) >= start:
-            pending += [(v, False) for v in (other or node).inputs]
-    return False
 
 
 def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> list[Any]:

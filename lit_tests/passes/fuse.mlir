@@ -338,3 +338,41 @@ func.func @constants() -> (tensor<8xi1>, tensor<8xi32>) {
   %2 = "volta.convert"(%1) {dtype = i32} : (tensor<8xi1>) -> tensor<8xi32>
   return %1, %2 : tensor<8xi1>, tensor<8xi32>
 }
+
+// -----
+
+// What nothing uses is not computed, however long a chain it is.
+
+// CHECK-LABEL: func.func @unused
+// CHECK-NEXT: return %arg0
+func.func @unused(%x: tensor<64x16xf32>) -> tensor<64x16xf32> {
+  %0 = "volta.tanh"(%x) : (tensor<64x16xf32>) -> tensor<64x16xf32>
+  %1 = "volta.reduce_sum"(%0) {axes = array<i64: 1>} : (tensor<64x16xf32>) -> tensor<64xf32>
+  %2 = "volta.broadcast_in_dim"(%1) {dims = array<i64: 0>, shape = array<i64: 64, 16>} : (tensor<64xf32>) -> tensor<64x16xf32>
+  %3 = "volta.sub"(%0, %2) : (tensor<64x16xf32>, tensor<64x16xf32>) -> tensor<64x16xf32>
+  %4 = "volta.abs"(%3) : (tensor<64x16xf32>) -> tensor<64x16xf32>
+  return %x : tensor<64x16xf32>
+}
+
+// -----
+
+// Groups must not wait for one another. The second maximum joins the first, which so waits for the exponentials: what needs
+// the first can't join these.
+
+// CHECK-LABEL: func.func @waits
+// CHECK-NEXT: %[[E:.*]] = "volta.exp"(%arg0)
+// CHECK-NEXT: %[[M:.*]]:2 = call @waits.fused(%arg0, %[[E]])
+// CHECK-NEXT: %[[S:.*]] = "volta.reduce_sum"(%[[M]]#0)
+// CHECK-NEXT: %[[D:.*]] = call @waits.fused.1(%[[S]], %arg0)
+// CHECK-NEXT: return %[[E]], %[[M]]#1, %[[D]]
+func.func @waits(%x: tensor<64x16xf32>) -> (tensor<64x16xf32>, tensor<64xf32>, tensor<64x16xf32>) {
+  %0 = "volta.tanh"(%x) : (tensor<64x16xf32>) -> tensor<64x16xf32>
+  %1 = "volta.reduce_max"(%0) {axes = array<i64: 1>} : (tensor<64x16xf32>) -> tensor<64xf32>
+  %2 = "volta.reduce_sum"(%1) {axes = array<i64: 0>} : (tensor<64xf32>) -> tensor<f32>
+  %3 = "volta.exp"(%x) : (tensor<64x16xf32>) -> tensor<64x16xf32>
+  %4 = "volta.add"(%3, %x) : (tensor<64x16xf32>, tensor<64x16xf32>) -> tensor<64x16xf32>
+  %5 = "volta.reduce_max"(%4) {axes = array<i64: 1>} : (tensor<64x16xf32>) -> tensor<64xf32>
+  %6 = "volta.broadcast_in_dim"(%2) {dims = array<i64>, shape = array<i64: 64, 16>} : (tensor<f32>) -> tensor<64x16xf32>
+  %7 = "volta.sub"(%x, %6) : (tensor<64x16xf32>, tensor<64x16xf32>) -> tensor<64x16xf32>
+  return %3, %5, %7 : tensor<64x16xf32>, tensor<64xf32>, tensor<64x16xf32>
+}
