@@ -62,7 +62,7 @@ log = logging.getLogger("volta.trace")
 #: The passes that ``{"fuse": False}`` leaves out. IREE, which fuses then, does not fuse across outlined pieces.
 _FUSION = {"volta-align", "volta-fuse", "volta-outline"}
 #: How often the goal of rematerialisation is corrected by what IREE would allocate.
-_FITTING_ROUNDS = 5
+_FITTING_ROUNDS = 6
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
 _SMALLER = ("--iree-opt-data-tiling=false",)
 
@@ -642,17 +642,26 @@ class Compiled:
         least = None
         for target in (self.target, replace(self.target, options=(*self.target.options, *_SMALLER))):
             self.target = target
-            goal = budget
-            for number in range(_FITTING_ROUNDS):
+            best = None
+            low, high, goal = 0, budget, budget
+            for _ in range(_FITTING_ROUNDS):
                 artifact = self._planned(goal)
-                peak = self._peak(artifact.report.plans[self.lowered.name])
+                plan = artifact.report.plans[self.lowered.name]
+                peak = self._peak(plan)
                 least = peak if least is None else min(peak, least)
                 if peak <= budget:
-                    return artifact
-                if not self._goal:  # as few as possible
+                    best, low = (self._goal, artifact), max(goal, peak - plan.transients)
+                    if goal == budget or peak > 0.95 * budget:
+                        break
+                elif not self._goal:  # as little as possible
                     break
-                is_last = number == _FITTING_ROUNDS - 2
-                goal = 0 if is_last else max(goal - max(peak - budget, goal // 50), 0)
+                else:
+                    high = goal
+                # If as little as possible fits, the most that does lies between that and what did not.
+                goal = (low + high) // 2 if best else 0
+            if best is not None:
+                self._plan_for(best[0])
+                return best[1]
         assert least is not None
         raise self._over_budget(budget, least)
 
@@ -660,14 +669,19 @@ class Compiled:
         """The artifact without code if that is the goal of volta-remat, or as little as possible if it can't be met."""
         from volta_mlir.iree_compiler import compile_module
 
-        for name in ("_linalg", "_wanted_pairs"):
-            self.__dict__.pop(name, None)
-        self._goal = goal
+        self._plan_for(goal)
         try:
             _ = self._linalg
         except BudgetError:
             self._goal = 0
         return compile_module(self._emit, {self.lowered.name: self._wanted_pairs}, self.target, plan_only=True)
+
+    def _plan_for(self, goal: int | None) -> None:
+        """Sets the goal of volta-remat."""
+        if goal != self._goal:
+            for name in ("_linalg", "_wanted_pairs"):
+                self.__dict__.pop(name, None)
+        self._goal = goal
 
     def _peak(self, plan: Plan) -> int:
         arguments = sum(spec_of(t).nbytes for t in self.lowered.traced.trace.function.type.inputs)
