@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from volta_mlir.dialects.base import Op
+from volta_mlir.dialects.base import Cost, Op
 from volta_mlir.dialects.contraction import DotGeneralOp
 from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.convolution import ConvolutionOp
@@ -108,10 +108,6 @@ class Node:
     #: Whether it depends on no argument. IREE computes that once, and takes one result of a kernel for another then.
     is_constant: bool = False
     is_view: bool = False
-    #: Operations for one element of the result, and bytes that are read and written if it is computed by itself.
-    flops: float = 0.0
-    nbytes: int = 0
-
     @cached_property
     def result(self) -> "Value":
         return self.results[0]
@@ -119,6 +115,19 @@ class Node:
     @property
     def inputs(self) -> list["Value"]:
         return self.operands
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What it takes by itself; nothing where it is no volta op."""
+        if not isinstance(self.op, Op):
+            return Cost(0, 0)
+        operands, results = ([v.spec for v in values] for values in (self.operands, self.results))
+        return type(self.op).cost(operands, results, **self.op.attribute_values())
+
+    @cached_property
+    def flops(self) -> float:
+        """Operations for one element of the result."""
+        return self.cost.flops / max(1, self.result.size)
 
     @cached_property
     def loops(self) -> tuple[int, ...]:
@@ -182,22 +191,26 @@ class Dispatch:
     groups: list[Group]
     #: The loops of the first group and those that it folds; None where no group can be added.
     rows: Nest | None = None
+    results: list[Node] = field(init=False)
+    #: What is read from outside.
+    inputs: list[Value] = field(init=False)
 
-    @property
-    def results(self) -> list[Node]:
-        return [node for group in self.groups for node in group.results]
+    def __post_init__(self) -> None:
+        (first,) = self.groups
+        self.results, self.inputs = list(first.results), list(first.inputs)
+
+    def add(self, group: Group) -> None:
+        """Has a group that it :meth:`accepts` computed here too."""
+        made = {node.result for node in self.results}
+        self.inputs = list(dict.fromkeys([*self.inputs, *(v for v in group.inputs if v not in made)]))
+        self.groups.append(group)
+        self.results += group.results
 
     @property
     def is_inline(self) -> bool:
         """Whether it does not run: what it computes is computed where it is used."""
         first = self.results[0]
         return first.fusable and not first.result.stored
-
-    @property
-    def inputs(self) -> list[Value]:
-        """What is read from outside."""
-        made = {node.result for node in self.results}
-        return list(dict.fromkeys(v for group in self.groups for v in group.inputs if v not in made))
 
     def accepts(self, nest: Nest, min_rows: int) -> bool:
         """Whether a group, which reads a result of this dispatch, can be one of its groups."""
@@ -227,6 +240,32 @@ class Dispatch:
         return True
 
 
+@dataclass(eq=False)
+class _Cone:
+    """The ops that an op is computed by in its loops, and what was decided about it.
+
+    Attributes:
+        ops: itself and the others.
+        inputs: what they read.
+        parts: the cones of those of its operands that are computed with it.
+        users: the kernels that use its result.
+        stored: whether that is stored, given all this.
+    """
+
+    ops: frozenset[Node]
+    inputs: frozenset[Value]
+    parts: list["_Cone"]
+    users: list[Node] | None = None
+    stored: bool = False
+
+    @staticmethod
+    def of(node: Node, parts: list["_Cone"]) -> "_Cone":
+        """The cone of an op."""
+        ops = frozenset((node,)).union(*(part.ops for part in parts))
+        read = frozenset(node.operands).union(*(part.inputs for part in parts))
+        return _Cone(ops, frozenset(v for v in read if v.producer not in ops), parts)
+
+
 class FusionPlan:
     """What is done with one function: which values are stored, and what is computed together."""
 
@@ -246,9 +285,6 @@ class FusionPlan:
             node.is_reduction = isinstance(op, Reduce)
             node.is_view = is_view(op)
             node.fusable = _can_be_fused(op)
-            if node.fusable or node.is_reduction:
-                cost = type(op).cost([v.spec for v in operands], [node.result.spec], **op.attribute_values())
-                node.flops, node.nbytes = cost.flops / max(1, node.result.spec.size), cost.bytes
             self.nodes.append(node)
         self.functions: dict[Any, Any] = {}
         self.plain_reductions: set[Node] = set()
@@ -275,10 +311,10 @@ class FusionPlan:
                     not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users
                 )
                 value.stored = value.needed
-        decided: dict[Any, bool] = {}
+        cones: dict[Node, _Cone] = {}
         for _ in range(4):  # each round knows better which kernels use a value
             kernels = self._kernels_of_values()
-            if not self._revise(kernels, decided):
+            if not self._revise(kernels, cones):
                 break
         self._join_rows(kernels)
 
@@ -298,24 +334,24 @@ class FusionPlan:
                 kernels[node.result] = found
         return kernels
 
-    def _revise(self, kernels: Mapping[Value, Collection[Node]], decided: dict[Any, bool]) -> bool:
+    def _revise(self, kernels: Mapping[Value, Collection[Node]], cones: dict[Node, "_Cone"]) -> bool:
         """Decides anew what is stored, where that depends on something new, and whether anything changed."""
         changed = False
-        cones: dict[Node, tuple[frozenset[Node], frozenset[Value]]] = {}  # ops and what they read, as by cone()
         for node in self.nodes:
             if not node.fusable:
                 continue
-            inside = [] if node.is_view else list(filter(self._is_computed_in_place, node.operands))
-            ops = frozenset((node,)).union(*(cones[v.producer][0] for v in inside if v.producer))
-            read = frozenset(node.operands).union(*(cones[v.producer][1] for v in inside if v.producer))
-            cones[node] = ops, frozenset(v for v in read if v.producer not in ops)
+            inside = [] if node.is_view else [v.producer for v in node.operands if self._is_computed_in_place(v)]
+            parts = [cones[producer] for producer in inside if producer]
+            cone = cones.get(node)
+            if cone is None or cone.parts != parts:
+                cone = cones[node] = _Cone.of(node, parts)
             if not node.result.needed and not _moves(node):
-                reasons = node, *cones[node], tuple(kernels[node.result])
-                stored = decided.get(reasons)
-                if stored is None:
-                    stored = decided[reasons] = self._is_cheaper_stored(*reasons)
-                changed |= stored != node.result.stored
-                node.result.stored = stored
+                users = list(kernels[node.result])
+                if cone.users != users:
+                    cone.users = users
+                    cone.stored = self._is_cheaper_stored(node, cone.ops, cone.inputs, users)
+                changed |= cone.stored != node.result.stored
+                node.result.stored = cone.stored
         return changed
 
     def _is_cheaper_stored(
@@ -519,7 +555,7 @@ class FusionPlan:
                     and dispatch.accepts(nest, self.options.min_rows)
                     and not self._runs_between(dispatch, group.inputs, True, owner)
                 ):
-                    dispatch.groups.append(group)
+                    dispatch.add(group)
                     break
             else:
                 folds_all = nest is not None and nest.is_reduction and nest.last_run[1] == len(nest.folded)
@@ -547,7 +583,7 @@ class FusionPlan:
                 continue
             names, saved = [], 0
             for group in dispatch.groups:
-                saved += sum(n.nbytes for n in group.ops if n not in counted)
+                saved += sum(n.cost.bytes for n in group.ops if n not in counted)
                 saved -= sum(v.nbytes for v in group.inputs) + sum(n.result.nbytes for n in group.results)
                 counted.update(group.ops)
                 names.append(self._define(module, group))

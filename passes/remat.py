@@ -18,7 +18,7 @@ from typing import Any
 
 from volta_mlir import trace
 from volta_mlir.dialects.attention import AttentionGradOp, AttentionOp, MaskedAttentionGradOp, MaskedAttentionOp
-from volta_mlir.dialects.base import Cost, Op
+from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.contraction import DotGeneralOp
 from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.convolution import Convolutional
@@ -208,20 +208,13 @@ class _Program:
         return Task(
             inputs=tuple(self.numbers[v] for v in read),
             outputs=tuple(self.numbers[v] for v in outputs),
-            seconds=MACHINES["cpu-core"].seconds(sum(_cost(node).flops for node in nodes), moved, dtype),
+            seconds=MACHINES["cpu-core"].seconds(sum(node.cost.flops for node in nodes), moved, dtype),
             # IREE packs what a product reads, and what it writes, into tiles.
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
             is_product=any(isinstance(op, _PRODUCTS) for op in ops),
             label=f"{place} {last.op.operation.name} {outputs[0].spec if outputs else ''}",
         )
-
-
-def _cost(node: Node) -> Cost:
-    op = node.op
-    if not isinstance(op, Op):
-        return Cost(0, 0)
-    return type(op).cost([v.spec for v in node.operands], [v.spec for v in node.results], **op.attribute_values())
 
 
 def _can_be_token(value: Value) -> bool:

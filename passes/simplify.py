@@ -54,13 +54,12 @@ def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequ
     for op in list(block.operations):
         if not isinstance(op, Op):
             continue
-        for rule in (*rules.get(type(op), ()), *general):
-            with trace.emitting(ir.InsertionPoint(op), op.location) as emitter:
-                replacement = rule(op, emitter)
-            if replacement is not None:
-                op.operation.results[0].replace_all_uses_with(replacement._value)
-                changed = True
-                break
+        with trace.emitting(ir.InsertionPoint(op), op.location) as emitter:
+            replacements = (rule(op, emitter) for rule in (*rules.get(type(op), ()), *general))
+            replacement = next((r for r in replacements if r is not None), None)
+        if replacement is not None:
+            op.operation.results[0].replace_all_uses_with(replacement._value)
+            changed = True
     for op in reversed(list(block.operations)):
         # Calls have no effects either: all that volta can express are values.
         is_pure = isinstance(op, Op) or op.operation.name == "func.call"
