@@ -108,6 +108,7 @@ class Node:
     #: Whether it depends on no argument. IREE computes that once, and takes one result of a kernel for another then.
     is_constant: bool = False
     is_view: bool = False
+
     @cached_property
     def result(self) -> "Value":
         return self.results[0]
