@@ -486,6 +486,7 @@ def test_nowhere_to_write_a_reproducer(tmp_path, monkeypatch):
     gone.record("text", (), None)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # by JAX, where it is installed
 def test_the_worker_survives_a_fork_and_ends_with_its_owner():
     iree_compiler.warm_up()
     worker = iree_compiler._worker

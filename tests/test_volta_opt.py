@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -331,14 +330,11 @@ class TestProcess:
         )
         assert done.stderr == ""
 
-    @pytest.mark.parametrize("arguments", [["--help"], ["{file}", "--cse"]])
-    def test_starts_in_half_a_second(self, file: str, arguments: list[str], environment: dict[str, str]) -> None:
-        command = [VOLTA_OPT, *(argument.format(file=file) for argument in arguments)]
-        # Processor time: the other tests compete for the clock. NumPy's thread pool counts too.
-        times = []
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(command, capture_output=True, check=True, env=environment)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert min(times) < 0.5
+    def test_it_starts_with_few_modules(self, file: str, environment: dict[str, str]) -> None:
+        # What a start takes: `make bench-compile` has the seconds.
+        command = [sys.executable, "-X", "importtime", VOLTA_OPT, file, "--cse"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "volta_mlir.tools.volta_opt" in imported
+        assert not {"iree.compiler", "iree.runtime", "networkx", "rich", "scipy"} & imported
+        assert len(imported) < 450

@@ -1,4 +1,4 @@
-"""``make bench-compile``: how long a training step takes to compile, by the number of its layers.
+"""``make bench-compile``: how long a training step takes to compile, by the number of its layers; volta-opt's start.
 
 Runs in a checkout: the model, GPT, is that of the tests. Each depth is compiled in a process of its own, without the
 cache. Seconds are those of the processors, of all threads together, which depends less on what else the machine does.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -66,10 +67,9 @@ def measure(layers: int, *, quick: bool = False) -> Times:
     wall = time.perf_counter()
     plan = lowered.compile().plan
     wall = time.perf_counter() - wall
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _children_seconds()
     iree_compiler.shut_down()  # a child's times are known once it has ended
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    iree = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    iree = _children_seconds() - before
     return Times(layers, traced - start, end - traced, iree, wall, plan.kernels, plan.dispatches)
 
 
@@ -88,6 +88,20 @@ def main(layers: tuple[int, ...], quick: bool, only: int | None) -> None:
         seconds = "".join(f"{value:8.1f}" for value in (row.trace, row.lower, row.iree, row.total))
         factor = f"{row.total / rows[0].total:8.2f}"
         click.echo(f"{row.layers:6}{seconds}{factor}{row.wall:8.1f}{row.kernels:9}{row.dispatches:12}")
+    click.echo(f"volta-opt starts in {statistics.median(_start() for _ in range(5)):.2f} s of the processors")
+
+
+def _start() -> float:
+    """Seconds that volta-opt takes to do nothing."""
+    before = _children_seconds()
+    subprocess.run([sys.executable, "-m", "volta_mlir.tools.volta_opt", "--help"], capture_output=True, check=True)
+    return _children_seconds() - before
+
+
+def _children_seconds() -> float:
+    """Seconds of the processors of processes that were started here, and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _in_child(layers: int, quick: bool) -> Times:
