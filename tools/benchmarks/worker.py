@@ -93,6 +93,13 @@ def memory(field: str) -> int:
     return 1024 * int(found[1])
 
 
+def _answer(worker: Worker, method: str, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    try:
+        return getattr(worker, method)(*arguments), None
+    except Exception as error:  # whatever a framework can't do becomes a line of the report
+        return None, f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
 def main() -> None:
     """Answers requests ``(method, arguments)`` with ``(result, None)`` or ``(None, error message)``."""
     answers = os.fdopen(os.dup(1), "wb")
@@ -104,10 +111,6 @@ def main() -> None:
             method, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        answer: tuple[Any, str | None]
-        try:
-            answer = getattr(worker, method)(*arguments), None
-        except Exception as error:  # whatever a framework can't do becomes a line of the report
-            answer = None, f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        pickle.dump(answer, answers)
+        # What was answered is not kept: results would be in memory, and in the baseline, until the next answer.
+        pickle.dump(_answer(worker, method, arguments), answers)
         answers.flush()
