@@ -51,15 +51,17 @@ def rewrite(
 def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule]) -> bool:
     """One round over a block, in order; True when something changed."""
     changed = False
-    for op in list(block.operations):
-        if not isinstance(op, Op):
-            continue
-        with trace.emitting(ir.InsertionPoint(op), op.location) as emitter:
-            replacements = (rule(op, emitter) for rule in (*rules.get(type(op), ()), *general))
-            replacement = next((r for r in replacements if r is not None), None)
-        if replacement is not None:
-            op.operation.results[0].replace_all_uses_with(replacement._value)
-            changed = True
+    with trace.emitting(ir.InsertionPoint(block), ir.Location.unknown()) as emitter:
+        for op in list(block.operations):
+            if not isinstance(op, Op):
+                continue
+            emitter.insertion_point, emitter.location = ir.InsertionPoint(op), op.location
+            for rule in (*rules.get(type(op), ()), *general):
+                replacement = rule(op, emitter)
+                if replacement is not None:
+                    op.operation.results[0].replace_all_uses_with(replacement._value)
+                    changed = True
+                    break
     for op in reversed(list(block.operations)):
         # Calls have no effects either: all that volta can express are values.
         is_pure = isinstance(op, Op) or op.operation.name == "func.call"
