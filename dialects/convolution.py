@@ -21,6 +21,7 @@ import numpy as np
 from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.contraction import contract
+from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.reduction import accumulator
 from volta_mlir.dialects.window import Axis, padded, plus
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
@@ -408,13 +409,35 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
         rows = pymath.prod(geometry.shapes["y"][:-1])
         y = groups_first(b, y, groups, dtype)
-        parts = [
-            cls._product(b, groups_first(b, elements, groups, dtype), y, (groups, rows, inputs, outputs), dtype)
-            for elements in slices_at(b, geometry, x)
-        ]
+        products: list[Any] = []
+        for tap in geometry.taps:
+            elements = cls._elements(b, geometry, x, tap, products[-1:], dtype)
+            elements = groups_first(b, elements, groups, dtype)
+            products.append(cls._product(b, elements, y, (groups, rows, inputs, outputs), dtype))
         part = TensorSpec((groups, 1, inputs, outputs), dtype)
-        whole = part.with_shape((groups, len(parts), inputs, outputs))
-        return concatenated(b, [b.reshape(v, part) for v in parts], 1, whole)
+        whole = part.with_shape((groups, len(products), inputs, outputs))
+        return concatenated(b, [b.reshape(v, part) for v in products], 1, whole)
+
+    @staticmethod
+    def _elements(b, geometry, x, tap, last, dtype):
+        """What one place in the kernel meets of the padded ``x``, once the ``last`` product, if there is one, is there.
+
+        Left to itself, IREE copies what all places meet at once, and keeps as many copies of ``x``.
+        """
+        met = TensorSpec((*geometry.shapes["y"][:-1], geometry.shapes["x"][-1]), dtype)
+        if not last:
+            return b.extract_slice(x, geometry.offsets(tap), met.shape, geometry.steps)
+        number = TensorSpec((), dtype)
+        token = b.reshape(b.extract_slice(*last, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)
+
+        def body(token, _):
+            steps = [arith.muli(b.index(a), b.constant_index(step)) for a, step in enumerate(geometry.steps)]
+            offsets = map(b.constant_index, geometry.offsets(tap))
+            at = [arith.addi(i, offset) for i, offset in zip(steps, offsets, strict=True)]
+            return AfterOp.scalar(b, met, number, tensor.extract(x, at), token)
+
+        (result,) = b.generic([token], [()], [b.empty(met)], [range(met.rank)], ["parallel"] * met.rank, body)
+        return result
 
     @classmethod
     def _columns(cls, b, geometry, x, y, dtype):
