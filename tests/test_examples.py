@@ -62,6 +62,7 @@ def test_a_network_learns_the_digits(tmp_path: Path) -> None:
     assert accuracy >= 98.5
 
 
+@pytest.mark.full  # docs/models.md has the same, which is always tested
 @pytest.mark.weights
 def test_a_fine_tuned_head_beats_a_classifier_of_pixels(tmp_path: Path) -> None:
     pixels, features = percentages(run("finetune_efficientnet.py", cwd=tmp_path))
@@ -69,6 +70,7 @@ def test_a_fine_tuned_head_beats_a_classifier_of_pixels(tmp_path: Path) -> None:
     assert features > 80
 
 
+@pytest.mark.full  # the same
 def test_a_character_gpt_trains_and_samples(tmp_path: Path) -> None:
     printed = run("char_gpt.py", "--output", "gpt", "--steps", "3", cwd=tmp_path)
     loss, sampled = re.fullmatch(
@@ -95,6 +97,7 @@ def test_a_chat_without_weights_says_where_they_are(tmp_path: Path) -> None:
     assert "nothing.gguf" in done.stderr
 
 
+@pytest.mark.full  # the same
 @pytest.mark.weights
 def test_a_chat_answers(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", EXAMPLES / "chat.py", "--length", "8", "--temperature", "0"]

@@ -201,6 +201,7 @@ def test_resnet18() -> None:
     compare(ours, theirs, normal(2, 3, 64, 64), torchvision_names, lambda model, x: model(x).logits)
 
 
+@pytest.mark.full  # ResNet-18 has the same parts but for the bottleneck
 def test_resnet50() -> None:
     theirs = resnet_of_transformers(7)
     ours = models.resnet50(num_classes=7)

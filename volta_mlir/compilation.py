@@ -63,6 +63,8 @@ log = logging.getLogger("volta.trace")
 _FUSION = {"volta-align", "volta-fuse", "volta-outline"}
 #: How often the goal of rematerialisation is corrected by what IREE would allocate.
 _FITTING_ROUNDS = 6
+#: A goal of rematerialisation that needs none.
+_UNBOUNDED = 2**62
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
 _SMALLER = ("--iree-opt-data-tiling=false",)
 
@@ -623,12 +625,30 @@ class Compiled:
 
     def _compile(self, reproducers: Path | None) -> Any:
         budget = self.lowered.jitted.memory_budget
-        planned = self._fit(budget) if isinstance(budget, int) and budget else None
-        artifact = planned if planned is not None and self._plan_only else self._compile_as_planned(reproducers)
+        planned = None
+        if isinstance(budget, int):
+            planned = self._fit(budget) if budget else self._least()
+        artifact = planned if planned is not None and self._plan_only else self._compiled(self._plan_only, reproducers)
         peak = self._peak(artifact.report.plans[self.lowered.name])
         if isinstance(budget, int) and 0 < budget < peak:
             raise self._over_budget(budget, peak)
         return replace(artifact, report=replace(artifact.report, goal=self._goal))
+
+    def _least(self) -> Any:
+        """Sets the goal for volta-remat to as little as possible, or to nothing where IREE then takes less.
+
+        Returns:
+            The artifact, without code.
+        """
+        best = None
+        for goal in (0, _UNBOUNDED):
+            artifact = self._planned(goal)
+            peak = self._peak(artifact.report.plans[self.lowered.name])
+            if best is None or peak < best[0]:
+                best = peak, self._goal, artifact
+        assert best is not None
+        self._plan_for(best[1])
+        return best[2]
 
     def _fit(self, budget: int) -> Any:
         """Sets the goal for volta-remat, which works with a model, such that what IREE allocates is in the budget.
@@ -673,14 +693,12 @@ class Compiled:
 
     def _planned(self, goal: int) -> Any:
         """The artifact without code if that is the goal of volta-remat, or as little as possible if it can't be met."""
-        from volta_mlir.iree_compiler import compile_module
-
         self._plan_for(goal)
         try:
             _ = self._linalg
         except BudgetError:
-            self._goal = 0
-        return compile_module(self._emit, {self.lowered.name: self._wanted_pairs}, self.target, plan_only=True)
+            self._plan_for(0)
+        return self._compiled(plan_only=True)
 
     def _plan_for(self, goal: int | None) -> None:
         """Sets the goal of volta-remat."""
@@ -699,24 +717,25 @@ class Compiled:
             f" ({format_bytes(least)}). A smaller batch needs less; donated arguments are not kept twice"
         )
 
-    def _compile_as_planned(self, reproducers: Path | None) -> Any:
+    def _compiled(self, plan_only: bool, reproducers: Path | None = None) -> Any:
+        """The artifact for the goal, of unfused ops if it does not compile otherwise."""
         from volta_mlir.iree_compiler import compile_module
 
-        donations = {self.lowered.name: self._wanted_pairs}
-        try:
-            return compile_module(
-                self._emit, donations, self.target, reproducers=reproducers, plan_only=self._plan_only
-            )
-        except CompileError as error:
-            if not self.lowered.fuse:
-                raise
-            log.info("does not compile with its ops fused: %s", error)
-            self._fuse = False
-            del self._linalg
-            artifact = compile_module(
-                self._emit, donations, self.target, reproducers=reproducers, plan_only=self._plan_only
-            )
-            return replace(artifact, report=replace(artifact.report, fallback=True, unfused=True))
+        def compiled() -> Any:
+            pairs = {self.lowered.name: self._wanted_pairs}
+            return compile_module(self._emit, pairs, self.target, reproducers=reproducers, plan_only=plan_only)
+
+        if self._fuse:
+            try:
+                return compiled()
+            except CompileError as error:
+                if not self.lowered.fuse:
+                    raise
+                log.info("does not compile with its ops fused: %s", error)
+                self._fuse = False
+                del self._linalg
+        artifact = compiled()
+        return replace(artifact, report=replace(artifact.report, fallback=True, unfused=True))
 
     @functools.cached_property
     def _wanted_pairs(self) -> dict[int, int]:
