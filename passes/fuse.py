@@ -71,7 +71,7 @@ class Fuse(Pass, name="volta-fuse"):
         UpstreamPass("cse").run(module)
         for function in functions(module):
             if not function.is_external and not is_fused(function) and len(function.body.blocks) == 1:
-                _erase_unused(list(function.entry_block.operations))
+                erase_unused(list(function.entry_block.operations))
                 FusionPlan(function, self).carry_out(module)
 
 
@@ -460,7 +460,7 @@ class FusionPlan:
 
     def _nest(self, result: Node) -> Nest:
         ops, _ = self.cone([result])
-        return Nest([n.op for n in ops], [n.op for n in [result]])
+        return Nest([n.op for n in ops], [result.op])
 
     def _group(self) -> list[Group]:
         self.latest = {node: node.index for node in self.nodes}
@@ -593,7 +593,7 @@ class FusionPlan:
             call = self._call(module, dispatch, names, saved, read)
             if dispatch in products:
                 call.attributes[EPILOGUE] = ir.UnitAttr.get()
-        _erase_unused([node.op for node in self.nodes])
+        erase_unused([node.op for node in self.nodes])
 
     @staticmethod
     def _product_of(dispatch: Dispatch, read: Mapping[Value, int]) -> Value | None:
@@ -693,7 +693,7 @@ def _location_of(nodes: list[Node]) -> Any:
     return ir.Location.fused(list(dict.fromkeys(node.op.location for node in nodes)))
 
 
-def _erase_unused(ops: list[Any]) -> None:
+def erase_unused(ops: list[Any]) -> None:
     """Erases those of the ops, each of which comes after what it uses, that nothing needs."""
     for op in reversed(ops):
         if isinstance(op, Op) and op.pure and not any(list(result.uses) for result in op.operation.results):

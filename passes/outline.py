@@ -25,7 +25,7 @@ import numpy as np
 
 from volta_mlir.dialects.base import Op
 from volta_mlir.mlir import func, ir
-from volta_mlir.passes.derived import functions, is_private, unique_name
+from volta_mlir.passes.derived import functions, is_private, unique_name, used_by
 from volta_mlir.passes.fused import is_fused
 from volta_mlir.passes.manager import Pass, option
 from volta_mlir.passes.structure import label_of, uses_of
@@ -166,7 +166,7 @@ class _Block:
         steps = np.zeros(len(ops) + 1, int)
         self._last_use: dict[Any, int] = {}
         for i, op in enumerate(ops):
-            for value in self._used_by(op):
+            for value in used_by(op):
                 self._last_use[value] = i
         for i, op in enumerate(ops):
             for last in (self._last_use[v] for v in op.results if v in self._last_use):
@@ -182,13 +182,6 @@ class _Block:
         outputs = [i for i, v in enumerate(results) if self._last_use.get(v, 0) >= start + count]
         structure = tuple(self.labels[start : start + count].tolist()), uses, tuple(outputs)
         return _Piece(start, ops, structure, reads, [results[i] for i in outputs])
-
-    def _used_by(self, op: Any) -> Iterator[Any]:
-        yield from op.operands
-        for region in op.regions:
-            for block in region.blocks:
-                for inner in block.operations:
-                    yield from self._used_by(inner.operation)
 
 
 def _define(module: Any, caller: Any, piece: _Piece) -> str:

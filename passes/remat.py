@@ -28,8 +28,8 @@ from volta_mlir.errors import BudgetError
 from volta_mlir.machines import MACHINES
 from volta_mlir.mlir import ir, spec_of
 from volta_mlir.passes.alias import result_pairs
-from volta_mlir.passes.derived import functions, is_private
-from volta_mlir.passes.fuse import Dispatch, Fuse, FusionPlan, Node, Value
+from volta_mlir.passes.derived import functions, is_private, replace_operands
+from volta_mlir.passes.fuse import Dispatch, Fuse, FusionPlan, Node, Value, erase_unused
 from volta_mlir.passes.fused import is_fused
 from volta_mlir.passes.manager import Pass, UpstreamPass, innermost_location, option, source_location
 from volta_mlir.recompute import Choice, Graph, Task, plan, simulate, spare
@@ -59,7 +59,7 @@ class Remat(Pass, name="volta-remat"):
             return
         UpstreamPass("cse").run(module)  # what is equal is one value, whose copies are told apart from it
         for function in functions(module):
-            if is_private(function) or function.is_external or is_fused(function):
+            if is_private(function) or function.is_external or is_fused(function) or len(function.body.blocks) > 1:
                 continue
             if self.budget is not None:
                 self._meet(function, self.budget)
@@ -266,12 +266,8 @@ class _Rewrite:
             for node in task.results:
                 if node in self.early_nodes:
                     continue
-                operands = [self._late(v, node.op.operation) for v in node.operands]
-                for i, operand in enumerate(operands):
-                    node.op.operation.operands[i] = operand
-        for operation in reversed(list(self.program.function.entry_block.operations)):
-            if isinstance(operation, Op) and operation.pure and not any(list(r.uses) for r in operation.results):
-                operation.operation.erase()
+                replace_operands(node.op, {v.handle: self._late(v, node.op.operation) for v in node.operands})
+        erase_unused(list(self.program.function.entry_block.operations))
 
     def _after(self, value: Any, before: Any) -> Any:
         """The value behind the token, for an operation."""

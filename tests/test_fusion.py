@@ -16,7 +16,7 @@ from tests.models import gpt
 from tests.tolerances import norm
 from volta_mlir import Tensor, nn, optim, tree
 from volta_mlir.compilation import Compiled
-from volta_mlir.errors import CompileError, TraceError
+from volta_mlir.errors import CompileError, OptionError, TraceError
 from volta_mlir.mlir import ir
 from volta_mlir.models.resnet import BasicBlock
 
@@ -196,7 +196,8 @@ def test_fusion_can_be_turned_off() -> None:
     assert "flow.dispatch.region" not in without.as_text("linalg")
 
 
-def test_what_does_not_compile_fused_compiles_without(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("budget", ["auto", "1GiB", "min"])
+def test_what_does_not_compile_fused_compiles_without(budget: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of which IREE can make no dispatch; the error of a program that never compiles stays."""
 
     def broken(self: Any, results: Any, body: Any) -> list[Any]:
@@ -204,7 +205,7 @@ def test_what_does_not_compile_fused_compiles_without(monkeypatch: pytest.Monkey
         return [ir.Operation.create("util.nope", results=[value.type], operands=[value]).result]
 
     monkeypatch.setattr("volta_mlir.dialects.lowering.Lowering.dispatch", broken)
-    function = volta.jit(lambda x: volta.tanh(x * 3.0) + 0.125)
+    function = volta.jit(lambda x: volta.tanh(x * 3.0) + 0.125, options={"memory_budget": budget})
     compiled, cached = (function.lower(volta.spec((8,))).compile() for _ in range(2))
     for one in (compiled, cached):
         assert one.report.fallback
@@ -236,3 +237,5 @@ def test_control_flow_is_fused_inside() -> None:
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(TraceError, match="there are flags, fuse, memory_budget and explain_retrace"):
         volta.jit(lambda x: x, options={"fusion": False})
+    with pytest.raises(OptionError, match="flags is a list of texts"):
+        volta.jit(lambda x: x, options={"flags": "--iree-opt-level=O2"})

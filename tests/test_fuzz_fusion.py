@@ -19,6 +19,8 @@ from volta_mlir import Tensor
 from volta_mlir.dtypes import TensorSpec, float32
 from volta_mlir.errors import BudgetError
 from volta_mlir.interpreter import interpret
+from volta_mlir.passes.fused import FUSED
+from volta_mlir.passes.remat import RECOMPUTED
 
 ROWS, WIDTH, BATCH = 48, 8, 4
 MATRIX, BATCHES = (ROWS, WIDTH), (BATCH, ROWS // BATCH, WIDTH)
@@ -107,6 +109,7 @@ def after(module: Any, passes: str) -> Any:
 
 @pytest.mark.parametrize("count", [120, pytest.param(5000, marks=pytest.mark.full)])
 def test_networks(count: int) -> None:
+    grouped = recomputed = 0
     for seed in range(count):
         specs, function = program(seed)
         module = run_passes(function_module("program", specs, function), "volta-autodiff,volta-inline")
@@ -123,5 +126,10 @@ def test_networks(count: int) -> None:
             fused = after(module, before + ("" if budget is None else f"volta-remat{{budget={budget}}},") + fuse)
         except BudgetError:
             fused = after(module, f"{before}volta-remat{{budget=0}},{fuse}")
+        text = str(fused)
+        grouped += FUSED in text
+        recomputed += RECOMPUTED in text
         for a, e in zip(interpret(fused, "program", arguments), expected, strict=True):
             assert norm(a - e) <= 1e-4 * max(norm(e), 1e-3), f"seed {seed}, {before}budget {budget}, {fuse}"
+    assert grouped > count // 2
+    assert recomputed > count // 10

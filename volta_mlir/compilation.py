@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -150,8 +151,10 @@ def jit(
 
 def _parse_budget(budget: Any) -> int | Literal["auto"] | None:
     """The bytes that an option ``memory_budget`` says, 0 for as few as possible."""
-    if budget in ("auto", None) or (isinstance(budget, int) and not isinstance(budget, bool) and budget > 0):
+    if budget is None or budget == "auto":
         return budget
+    if isinstance(budget, int | np.integer) and not isinstance(budget, bool) and budget > 0:
+        return int(budget)
     if budget == "min":
         return 0
     try:
@@ -200,6 +203,8 @@ class Jitted:
                 f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse, memory_budget and"
                 " explain_retrace"
             )
+        if isinstance(self.options.get("flags"), str):
+            raise OptionError('jit: flags is a list of texts, such as ["--iree-opt-level=O2"]')
         self.memory_budget = _parse_budget(self.options.get("memory_budget", "auto"))
         parameters = self.signature.parameters
         variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -587,7 +592,7 @@ class Compiled:
         self._plan_only = plan_only
         jitted = lowered.jitted
         self._device_kind = None if target is None else target.partition(":")[0]
-        flags = " ".join(jitted.options.get("flags", ()))
+        flags = shlex.join(jitted.options.get("flags", ()))
         self.target = iree_compiler.Target.parse(f"{target or jitted.device.kind} {flags}")
         cache = Cache()
         # The volta text and the trees around it decide everything below, given the versions: a hit skips every pass.

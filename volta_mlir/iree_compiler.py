@@ -1,8 +1,8 @@
 """Compiles linalg-level MLIR text to a ``.vmfb``, in a process of its own (``iree_worker``).
 
-``compile_module`` also decides which donations are kept. The worker compiles up to IREE's ``flow`` phase, schedules a
-copy of the program, and asks ``stream.find_hazards`` whether a donated buffer would be overwritten too early. A
-donation that is unsafe is dropped, which makes IREE use a fresh buffer, and the program is emitted again without it.
+``compile_module`` also decides which donations are kept. The worker compiles up to IREE's schedule of the program and
+asks ``stream.find_hazards`` whether a donated buffer would be overwritten too early. A donation that is unsafe is
+dropped, which makes IREE use a fresh buffer, and the program is emitted again without it.
 """
 
 from __future__ import annotations
@@ -255,20 +255,27 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
     Raises:
         CompileError: the program does not compile.
     """
-    target = Target.parse(target)
-    try:
-        answer = _worker.ask(Request(text, target.flags(), {}, "schedule"))
-    except _Refused as refused:
-        raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
+    answer = _scheduled(Request(text, Target.parse(target).flags(), {}, "schedule"))
     assert isinstance(answer, bytes)
     return answer.decode()
 
 
 def buffers_of(text: str, flags: tuple[str, ...]) -> dict[str, list[Buffer]]:
-    """The buffers of every function in IREE's schedule for a program that compiles with these flags."""
-    answer = _worker.ask(Request(text, flags, {}, "buffers"))
+    """The buffers of every function in IREE's schedule for a program that compiles with these flags.
+
+    Raises:
+        CompileError: it does not.
+    """
+    answer = _scheduled(Request(text, flags, {}, "buffers"))
     assert isinstance(answer, dict)
     return answer
+
+
+def _scheduled(request: Request) -> Any:
+    try:
+        return _worker.ask(request)
+    except _Refused as refused:
+        raise CompileError(f"IREE cannot schedule this program: {refused.summary}", location=refused.location) from None
 
 
 def warm_up() -> None:

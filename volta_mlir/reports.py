@@ -33,13 +33,13 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: it is no number with a unit.
 
-    >>> parse_bytes("1.5 KiB"), parse_bytes("2GB"), parse_bytes("12 B")
-    (1536, 2000000000, 12)
+    >>> parse_bytes("1.5 KiB"), parse_bytes("2GB"), parse_bytes("12 kB")
+    (1536, 2000000000, 12000)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([kKMGT]?)(i?)B", text.strip())
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{text!r} is no number of bytes, such as 2GiB or 500 MB")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
 
 
 @dataclass(frozen=True)
