@@ -188,7 +188,7 @@ def signature_of(module: Any, name: str) -> tuple[list[TensorSpec], list[TensorS
 # -- compiled programs -------------------------------------------------------------------------------------------
 
 
-def compile_functions(modules: Mapping[str, Any]) -> dict[str, Runnable | Exception]:
+def compile_functions(modules: Mapping[str, Any], *, fuse: bool = True) -> dict[str, Runnable | Exception]:
     """Lowers and compiles volta modules, each with the one public function that it is named for, as one program.
 
     Compiling costs a quarter of a second for each program and little for each function in it. A function that cannot
@@ -199,7 +199,8 @@ def compile_functions(modules: Mapping[str, Any]) -> dict[str, Runnable | Except
     for name, module in modules.items():
         arguments, results = signature_of(module, name)
         try:
-            lowered[name] = run_passes(module, "volta-inline,volta-fuse{min-rows=1},convert-volta-to-linalg")
+            fusion = "volta-fuse{min-rows=1}," if fuse else ""
+            lowered[name] = run_passes(module, f"volta-inline,{fusion}convert-volta-to-linalg")
         except Exception as error:
             outcome[name] = error
         else:

@@ -25,7 +25,7 @@ from tests.tolerances import INNER_PRODUCT, RELATIVE, norm
 from volta_mlir.dialects import OPS, Op
 from volta_mlir.dialects.elementwise import Elementwise
 from volta_mlir.dtypes import DTYPES, TensorSpec, bool_, float64, int32, is_float
-from volta_mlir.errors import VoltaError
+from volta_mlir.errors import CompileError, VoltaError
 from volta_mlir.interpreter import interpret
 from volta_mlir.mlir import context, ext, ir
 from volta_mlir.tensor import Tensor
@@ -463,12 +463,18 @@ def test_compiled(examples: int) -> None:
     drawn: list[Program] = []
     explore(programs(), examples, drawn.append, shrink=False)
     problems = []
+    refused = 0
     for start in range(0, len(drawn), 60):
         batch = {f"program{start + i}": program for i, program in enumerate(drawn[start : start + 60])}
         compiled = compile_functions({name: program.module(name) for name, program in batch.items()})
         for name, program in batch.items():
+            if isinstance(compiled[name], CompileError):
+                # IREE refuses a few groups of ops ("expected type of bb argument"); jit then compiles without fusion.
+                refused += 1
+                compiled[name] = compile_functions({name: program.module(name)}, fuse=False)[name]
             if compiled_problem(program, compiled[name]) is not None:
                 problems.append(shortest_failure(program))
+    assert refused <= max(3, len(drawn) // 100)
     if problems:
         pytest.fail(f"{len(problems)} of {len(drawn)} programs\n" + "\n".join(problems), pytrace=False)
 
