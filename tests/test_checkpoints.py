@@ -275,4 +275,4 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(kills: int, tmp_path: Path
     assert counts["kills"] == kills
     assert counts["runs"] >= 1
     assert counts["partial"] >= kills // 5, "many were killed between their first and their last step"
-    assert counts["unfinished"] >= kills // 16, "some were killed while they wrote a file"
+    assert counts["unfinished"] >= kills // 10, "some were killed while they wrote a file"
