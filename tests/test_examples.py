@@ -70,7 +70,7 @@ def test_a_fine_tuned_head_beats_a_classifier_of_pixels(tmp_path: Path) -> None:
     assert features > 80
 
 
-@pytest.mark.full  # the same
+@pytest.mark.full  # as is this
 def test_a_character_gpt_trains_and_samples(tmp_path: Path) -> None:
     printed = run("char_gpt.py", "--output", "gpt", "--steps", "3", cwd=tmp_path)
     loss, sampled = re.fullmatch(
@@ -97,7 +97,7 @@ def test_a_chat_without_weights_says_where_they_are(tmp_path: Path) -> None:
     assert "nothing.gguf" in done.stderr
 
 
-@pytest.mark.full  # the same
+@pytest.mark.full  # and this
 @pytest.mark.weights
 def test_a_chat_answers(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", EXAMPLES / "chat.py", "--length", "8", "--temperature", "0"]
