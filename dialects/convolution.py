@@ -431,10 +431,7 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         token = b.reshape(b.extract_slice(*last, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)
 
         def body(token, _):
-            steps = [arith.muli(b.index(a), b.constant_index(step)) for a, step in enumerate(geometry.steps)]
-            offsets = map(b.constant_index, geometry.offsets(tap))
-            at = [arith.addi(i, offset) for i, offset in zip(steps, offsets, strict=True)]
-            return AfterOp.scalar(b, met, number, tensor.extract(x, at), token)
+            return AfterOp.scalar(b, met, number, b.element_of_slice(x, geometry.offsets(tap), geometry.steps), token)
 
         (result,) = b.generic([token], [()], [b.empty(met)], [range(met.rank)], ["parallel"] * met.rank, body)
         return result

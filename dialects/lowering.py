@@ -311,6 +311,12 @@ class Lowering:
         """A constant ``index``."""
         return arith.constant(ir.IndexType.get(), value)
 
+    def element_of_slice(self, x: Any, start: Sequence[int], strides: Sequence[int]) -> Any:
+        """The element where the loops are of a slice of ``x``; inside a body."""
+        steps = [arith.muli(self.index(a), self.constant_index(stride)) for a, stride in enumerate(strides)]
+        at = [arith.addi(i, self.constant_index(n)) for i, n in zip(steps, start, strict=True)]
+        return tensor.extract(x, at)
+
     def convert_index(self, index: Any, dtype: np.dtype) -> Any:
         """An ``index`` as a scalar of ``dtype``."""
         i64 = ir.IntegerType.get_signless(64)

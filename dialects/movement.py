@@ -247,11 +247,7 @@ class SliceOp(Movement, name="slice"):
             return b.extract_slice(x, start, out.shape, strides)
 
         # Innermost strides are as fast this way, and IREE cannot compile a gather from a view that has one.
-        def body():
-            steps = [arith.muli(b.index(a), b.constant_index(stride)) for a, stride in enumerate(strides)]
-            return tensor.extract(x, [arith.addi(i, b.constant_index(n)) for i, n in zip(steps, start, strict=True)])
-
-        return b.elementwise(out, [], body)
+        return b.elementwise(out, [], lambda: b.element_of_slice(x, start, strides))
 
 
 def zero(dtype):

@@ -335,14 +335,14 @@ class FusionPlan:
                 kernels[node.result] = found
         return kernels
 
-    def _revise(self, kernels: Mapping[Value, Collection[Node]], cones: dict[Node, "_Cone"]) -> bool:
+    def _revise(self, kernels: Mapping[Value, Collection[Node]], cones: dict[Node, _Cone]) -> bool:
         """Decides anew what is stored, where that depends on something new, and whether anything changed."""
         changed = False
         for node in self.nodes:
             if not node.fusable:
                 continue
-            inside = [] if node.is_view else [v.producer for v in node.operands if self._is_computed_in_place(v)]
-            parts = [cones[producer] for producer in inside if producer]
+            operands = [] if node.is_view else node.operands
+            parts = [cones[v.producer] for v in operands if v.producer and self._is_computed_in_place(v)]
             cone = cones.get(node)
             if cone is None or cone.parts != parts:
                 cone = cones[node] = _Cone.of(node, parts)

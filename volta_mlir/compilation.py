@@ -118,7 +118,7 @@ def jit(
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
         options:
             - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
-              values together; bytes as a number or a text with a unit, or ``"min"``, as little as is possible. What
+              values together; bytes as a number or a text with a unit, or ``"min"``, the least that is found. What
               does not fit is computed again in the backward pass. The default, ``"auto"``, computes again what takes
               next to no time; None keeps everything.
             - ``{"fuse": False}`` leaves out the passes volta-align, volta-fuse and volta-outline.
@@ -645,15 +645,10 @@ class Compiled:
         Returns:
             The artifact, without code.
         """
-        best = None
-        for goal in (0, _UNBOUNDED):
-            artifact = self._planned(goal)
-            peak = self._peak(artifact.report.plans[self.lowered.name])
-            if best is None or peak < best[0]:
-                best = peak, self._goal, artifact
-        assert best is not None
-        self._plan_for(best[1])
-        return best[2]
+        artifacts = {goal: self._planned(goal) for goal in (0, _UNBOUNDED)}
+        goal = min(artifacts, key=lambda goal: self._peak(artifacts[goal].report.plans[self.lowered.name]))
+        self._plan_for(goal)
+        return artifacts[goal]
 
     def _fit(self, budget: int) -> Any:
         """Sets the goal for volta-remat, which works with a model, such that what IREE allocates is in the budget.
