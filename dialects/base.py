@@ -8,6 +8,7 @@ builder and the verifier follow; its methods are its *facets*:
 ``tangent``     how tangents flow, in linear ops (derived for linear ops, and from ``partials`` for elementwise ones)
 ``transpose``   for linear ops only: cotangents of the operands from the cotangent of the result
 ``batch``       the op over one more leading axis
+``permute``     optional: the op on tensors whose axes come in another order
 ``lower``       the default lowering to linalg, tensor, arith and math
 ``cost``        floating-point operations and bytes moved
 
@@ -142,6 +143,10 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     linear_operands = None  # type: tuple[int, ...] | None
     #: False where a float result carries no derivative (a step function): the tangent is zero.
     differentiable = True
+    #: The operands whose axes :meth:`permute` takes in another order; None for an op that keeps their order.
+    permuted_operands = None  # type: slice | None
+    #: Whether the result's axes are then in that order too.
+    permuted_result = True
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         own = {key: type_ for key, type_ in cls.__annotations__.items() if type_ in _CODECS}
@@ -298,6 +303,12 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     def batch(cls, operands: Sequence[Any], batched: Sequence[bool], **attributes: Any) -> Any:
         """The op over a leading axis, which operand ``i`` has where ``batched[i]``; every result must have it."""
         raise cls.missing("batch", "vmap")
+
+    @classmethod
+    def permute(cls, operands: Sequence[Any], permutation: Sequence[int], **attributes: Any) -> Any:
+        """The op on operands of which those in ``permuted_operands`` are transposed by ``permutation``; so is the
+        result, where ``permuted_result`` says so."""
+        raise cls.missing("permute", "volta-layout")
 
     @classmethod
     def lower(cls, b: Any, op: "Op", *operands: Any) -> Any:

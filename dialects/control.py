@@ -23,6 +23,7 @@ class OptimizationBarrierOp(Op, name="optimization_barrier"):
 
     pure = False
     linear = "jointly"
+    permuted_operands = slice(None)
     operand: Operand
     result: Result
 
@@ -41,6 +42,10 @@ class OptimizationBarrierOp(Op, name="optimization_barrier"):
     @classmethod
     def batch(cls, operands, batched):
         return cls.apply(operands[0])
+
+    @classmethod
+    def permute(cls, operands, permutation):
+        return cls.apply(*operands)
 
     @classmethod
     def flops(cls, operands, results):
@@ -65,6 +70,7 @@ class AfterOp(Op, name="after"):
 
     linear = "separately"
     linear_operands = (0,)
+    permuted_operands = slice(1)
     operand: Operand
     token: Operand
     result: Result
@@ -96,6 +102,10 @@ class AfterOp(Op, name="after"):
         if not batched[0]:
             x = F.broadcast_to(F.expand_dims(x, 0), (token.shape[0], *x.shape))
         return cls.of(x, token) if batched[1] else cls.apply(x, token)
+
+    @classmethod
+    def permute(cls, operands, permutation):
+        return cls.apply(*operands)
 
     @classmethod
     def flops(cls, operands, results):

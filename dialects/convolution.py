@@ -116,6 +116,7 @@ class Convolutional(Op):
     """Family of the three ops."""
 
     linear = "separately"
+    permuted_operands = slice(1)
     #: What lhs, rhs and the result are: ``x``, ``w`` and ``y`` in some order.
     roles = ("x", "w", "y")
     lhs: Operand
@@ -231,6 +232,15 @@ class Convolutional(Op):
         size, *shape = x.shape
         split = F.reshape(x, (size, *shape[:axis], before, shape[axis] // before, *shape[axis + 1 :]))
         return F.reshape(F.moveaxis(split, 0, axis + 1), (*shape[:axis], size * shape[axis], *shape[axis + 1 :]))
+
+    @classmethod
+    def permute(cls, operands, permutation, *, layout, **attributes):
+        # Only from channels first to last. Kernels are small; their order is as it was up to here.
+        last = permuted(layout, permutation)
+        kernel = to_channels_last("w", layout)
+        operands = [F.transpose(x, kernel) if role == "w" else x for x, role in zip(operands, cls.roles, strict=False)]
+        out = cls.apply(*operands, layout="".join(last), **attributes)
+        return F.transpose(out, inverse(kernel)) if cls.roles[2] == "w" else out
 
     @classmethod
     def flops(cls, operands, results, **attributes):
@@ -376,6 +386,7 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
     """For each place in the kernel (of spatial ``extents``) the sum of products of ``x`` and ``y`` that it makes."""
 
     roles = ("x", "y", "w")
+    permuted_operands, permuted_result = slice(None), False
     extents: tuple[int, ...]
 
     @classmethod

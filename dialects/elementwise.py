@@ -52,6 +52,7 @@ class Elementwise(Op):
     #: One function per operand: (*operands, out) -> the partial derivative, a Tensor or None for zero.
     partials = ()  # type: Any
     flops_per_element = 1
+    permuted_operands = slice(None)
 
     @classmethod
     def infer(cls, *specs, **attributes):
@@ -81,6 +82,10 @@ class Elementwise(Op):
     @classmethod
     def batch(cls, operands, batched, **attributes):
         return cls.apply(*all_batched(operands, batched), **attributes)
+
+    @classmethod
+    def permute(cls, operands, permutation, **attributes):
+        return cls.apply(*operands, **attributes)
 
     @classmethod
     def lower(cls, b, op, *operands):

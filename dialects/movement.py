@@ -32,6 +32,7 @@ class BroadcastInDimOp(Movement, name="broadcast_in_dim"):
     ``dims`` ascends, so that no axes change their order.
     """
 
+    permuted_operands = slice(0)
     operand: Operand
     result: Result
     shape: tuple[int, ...]
@@ -67,6 +68,13 @@ class BroadcastInDimOp(Movement, name="broadcast_in_dim"):
     def batch(cls, operands, batched, *, shape, dims):
         (x,) = operands
         return cls.apply(x, shape=(x.shape[0], *shape), dims=(0, *(d + 1 for d in dims)))
+
+    @classmethod
+    def permute(cls, operands, permutation, *, shape, dims):
+        # The operand keeps its order up to here; its axes then come in that of the result's.
+        moved = [(new, dims.index(axis)) for new, axis in enumerate(permutation) if axis in dims]
+        x = F.transpose(operands[0], [axis for _, axis in moved])
+        return cls.apply(x, shape=tuple(shape[axis] for axis in permutation), dims=tuple(new for new, _ in moved))
 
     @classmethod
     def lower(cls, b, op, x):
@@ -163,6 +171,7 @@ def is_product(value: Any) -> bool:
 class ReverseOp(Movement, name="reverse"):
     """The order of the elements along each of ``axes`` reversed."""
 
+    permuted_operands = slice(None)
     operand: Operand
     result: Result
     axes: tuple[int, ...]
@@ -188,6 +197,10 @@ class ReverseOp(Movement, name="reverse"):
         return cls.apply(operands[0], axes=tuple(a + 1 for a in axes))
 
     @classmethod
+    def permute(cls, operands, permutation, *, axes):
+        return cls.apply(*operands, axes=tuple(a for a, axis in enumerate(permutation) if axis in axes))
+
+    @classmethod
     def lower(cls, b, op, x):
         spec = spec_of(op.operation.results[0].type)
 
@@ -202,6 +215,7 @@ class ReverseOp(Movement, name="reverse"):
 class SliceOp(Movement, name="slice"):
     """Along axis ``i`` the elements ``start[i]``, ``start[i] + strides[i]``, … below ``limit[i]``."""
 
+    permuted_operands = slice(None)
     operand: Operand
     result: Result
     start: tuple[int, ...]
@@ -238,6 +252,10 @@ class SliceOp(Movement, name="slice"):
         return cls.apply(x, start=(0, *start), limit=(x.shape[0], *limit), strides=(1, *strides))
 
     @classmethod
+    def permute(cls, operands, permutation, **attributes):
+        return cls.apply(*operands, **moved(attributes, permutation))
+
+    @classmethod
     def lower(cls, b, op, x):
         out = spec_of(op.operation.results[0].type)
         start, strides = op.start, op.strides
@@ -248,6 +266,11 @@ class SliceOp(Movement, name="slice"):
 
         # Innermost strides are as fast this way, and IREE cannot compile a gather from a view that has one.
         return b.elementwise(out, [], lambda: b.element_of_slice(x, start, strides))
+
+
+def moved(attributes, permutation):
+    """Attributes that have an entry for each axis, for axes in another order."""
+    return {key: tuple(value[axis] for axis in permutation) for key, value in attributes.items()}
 
 
 def zero(dtype):
@@ -267,6 +290,7 @@ class PadOp(Movement, name="pad"):
     ``high[i]`` after the last; a negative ``low`` or ``high`` removes as many instead, of whatever is there.
     """
 
+    permuted_operands = slice(1)
     operand: Operand
     value: Operand
     result: Result
@@ -327,6 +351,10 @@ class PadOp(Movement, name="pad"):
         return F.where(cls._inside(x.shape, **around), out, F.broadcast_in_dim(value, out.shape, [0]))
 
     @classmethod
+    def permute(cls, operands, permutation, **attributes):
+        return cls.apply(*operands, **moved(attributes, permutation))
+
+    @classmethod
     def lower(cls, b, op, x, value):
         out = spec_of(op.operation.results[0].type)
         if out.size == 0:
@@ -337,6 +365,7 @@ class PadOp(Movement, name="pad"):
 class ConcatenateOp(Movement, name="concatenate"):
     """``lhs``, then ``rhs``, along an axis. Longer concatenations are trees of these."""
 
+    permuted_operands = slice(None)
     lhs: Operand
     rhs: Operand
     result: Result
@@ -366,6 +395,10 @@ class ConcatenateOp(Movement, name="concatenate"):
     @classmethod
     def batch(cls, operands, batched, *, axis):
         return cls.apply(*all_batched(operands, batched), axis=axis + 1)
+
+    @classmethod
+    def permute(cls, operands, permutation, *, axis):
+        return cls.apply(*operands, axis=list(permutation).index(axis))
 
     @classmethod
     def lower(cls, b, op, *operands):

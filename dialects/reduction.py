@@ -84,6 +84,7 @@ class Reduce(Op):
     """Family: folds the elements along ``axes``."""
 
     fold = SUM
+    permuted_operands, permuted_result = slice(None), False
     operand: Operand
     result: Result
     axes: tuple[int, ...]
@@ -104,6 +105,12 @@ class Reduce(Op):
     @classmethod
     def batch(cls, operands, batched, *, axes):
         return cls.apply(operands[0], axes=tuple(a + 1 for a in axes))
+
+    @classmethod
+    def permute(cls, operands, permutation, *, axes):
+        kept = [axis for axis in permutation if axis not in axes]
+        folded = cls.apply(*operands, axes=tuple(a for a, axis in enumerate(permutation) if axis in axes))
+        return F.transpose(folded, np.argsort(kept))
 
     @classmethod
     def flops(cls, operands, results, **attributes):
@@ -269,6 +276,7 @@ class ArgExtremum(Op):
 
     fold = MAX
     differentiable = False
+    permuted_operands, permuted_result = slice(None), False
     operand: Operand
     result: Result
     axis: int
@@ -283,6 +291,11 @@ class ArgExtremum(Op):
     @classmethod
     def batch(cls, operands, batched, *, axis):
         return cls.apply(operands[0], axis=axis + 1)
+
+    @classmethod
+    def permute(cls, operands, permutation, *, axis):
+        kept = [a for a in permutation if a != axis]
+        return F.transpose(cls.apply(*operands, axis=list(permutation).index(axis)), np.argsort(kept))
 
     @classmethod
     def flops(cls, operands, results, **attributes):
@@ -345,6 +358,7 @@ class Cumulative(Op):
     """Family: element ``i`` along ``axis`` folds the elements up to ``i``, or with ``reverse`` those from ``i`` on."""
 
     fold = SUM
+    permuted_operands = slice(None)
     operand: Operand
     result: Result
     axis: int
@@ -365,6 +379,10 @@ class Cumulative(Op):
     @classmethod
     def batch(cls, operands, batched, *, axis, reverse):
         return cls.apply(operands[0], axis=axis + 1, reverse=reverse)
+
+    @classmethod
+    def permute(cls, operands, permutation, *, axis, reverse):
+        return cls.apply(*operands, axis=list(permutation).index(axis), reverse=reverse)
 
     @classmethod
     def flops(cls, operands, results, **attributes):

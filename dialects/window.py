@@ -14,6 +14,7 @@ import numpy as np
 
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.elementwise import all_batched
+from volta_mlir.dialects.movement import moved
 from volta_mlir.dialects.reduction import accumulator, lowest, require_numbers
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, float32, is_float, is_unsigned
 from volta_mlir.errors import DTypeError
@@ -177,6 +178,7 @@ class Window(Op):
     low: tuple[int, ...]
     high: tuple[int, ...]
     dilation: tuple[int, ...]
+    permuted_operands = slice(None)
 
     @classmethod
     def axes(cls, extents, *, window, strides, low, high, dilation, **others):
@@ -207,6 +209,13 @@ class Window(Op):
     def batch(cls, operands, batched, **attributes):
         operands = all_batched(operands, batched)
         return cls.apply(*operands, **cls.one_more_axis(attributes, operands[0].shape[0]))
+
+    @classmethod
+    def permute(cls, operands, permutation, **attributes):
+        # Indices in windows count in row-major order.
+        windowed = [axis for axis in permutation if attributes["window"][axis] > 1]
+        require(windowed == sorted(windowed), f"{permutation} exchanges axes that windows cover")
+        return cls.apply(*operands, **moved(attributes, permutation))
 
     @classmethod
     def elements(cls, x, fill, *, window, strides, low, high, dilation, **others):

@@ -7,6 +7,7 @@ PIPELINE = (
     "volta-inline",
     "volta-unroll",
     "cse",
+    "volta-layout",
     "volta-simplify",
     "cse",
     "volta-align",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import volta_mlir as volta
 from tests import tolerances
 from tests.harness import (
     Arrays,
@@ -26,6 +27,8 @@ from tests.harness import (
     tiered,
 )
 from volta_mlir.dialects import OPS
+from volta_mlir.dialects.convolution import Convolutional, to_channels_last
+from volta_mlir.dialects.window import Window
 from volta_mlir.dtypes import DTYPES, TensorSpec, float32, float64, is_float, is_integer
 from volta_mlir.mlir import context, func, function_named, ir, tensor_type
 from volta_mlir.tensor import Tensor
@@ -334,6 +337,41 @@ def batch_rule(case: Case, batched: tuple[bool, ...]) -> Function:
 def looped(case: Case, rows: list[Arrays]) -> Arrays:
     outs = [case.op.evaluate(row, case.attributes) for row in rows]
     return [np.stack(results) for results in zip(*outs, strict=True)]
+
+
+# -- permutation ---------------------------------------------------------------------------------------------------
+
+
+def axes_order(case: Case) -> list[int] | None:
+    """An order in which the op can take its axes; None where it takes them in the present one only."""
+    attributes = case.attributes
+    if issubclass(case.op, Convolutional):
+        return list(to_channels_last("x", attributes["layout"])) if attributes["layout"][-1] != "C" else None
+    taken = range(len(case.specs))[case.op.permuted_operands]
+    rank = case.specs[taken[0]].rank if taken else case.results[0].rank
+    windows = attributes["window"] if issubclass(case.op, Window) else (1,) * rank
+    free = [axis for axis in reversed(range(rank)) if windows[axis] == 1]
+    order = [*free[: len(free) // 2], *(axis for axis in range(rank) if windows[axis] > 1), *free[len(free) // 2 :]]
+    return order if order != sorted(order) else None
+
+
+@pytest.mark.parametrize("mnemonic", [m for m, op in OPS.items() if op.permuted_operands is not None])
+def test_permute_agrees_with_reference(mnemonic: str) -> None:
+    """The op on transposed operands against its reference."""
+
+    def check(case: Case) -> str | None:
+        order = axes_order(case)
+        operands = [*map(Tensor, case.operands)]
+        for number in range(len(operands))[case.op.permuted_operands]:
+            operands[number] = volta.transpose(operands[number], order)
+        result = np.asarray(case.op.permute(operands, order, **case.attributes))
+        return disagreement(
+            case, [result.transpose(np.argsort(order)) if case.op.permuted_result else result], list(case.expected)
+        )
+
+    every = [case for case in cases(mnemonic) if axes_order(case) is not None]
+    assert every, f"no sample of {mnemonic} has axes to permute"
+    check_each(every, check)
 
 
 # -- compiled derivatives and batches: that every op that the rules use can be compiled with these attributes ----------
