@@ -22,6 +22,7 @@ from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.contraction import contract
 from volta_mlir.dialects.control import AfterOp
+from volta_mlir.dialects.movement import inverse
 from volta_mlir.dialects.reduction import accumulator
 from volta_mlir.dialects.window import Axis, padded, plus
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
@@ -105,11 +106,6 @@ def to_channels_last(role: str, layout: str) -> tuple[int, ...]:
 def permuted(shape: tuple[int, ...], permutation: Sequence[int]) -> tuple[int, ...]:
     """The shape of a transposed tensor."""
     return tuple(shape[p] for p in permutation)
-
-
-def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
-    return tuple(permutation.index(a) for a in range(len(permutation)))
 
 
 class Convolutional(Op):
@@ -236,10 +232,9 @@ class Convolutional(Op):
     @classmethod
     def permute(cls, operands, permutation, *, layout, **attributes):
         # Only from channels first to last. Kernels are small; their order is as it was up to here.
-        last = permuted(layout, permutation)
         kernel = to_channels_last("w", layout)
         operands = [F.transpose(x, kernel) if role == "w" else x for x, role in zip(operands, cls.roles, strict=False)]
-        out = cls.apply(*operands, layout="".join(last), **attributes)
+        out = cls.apply(*operands, layout="".join(layout[axis] for axis in permutation), **attributes)
         return F.transpose(out, inverse(kernel)) if cls.roles[2] == "w" else out
 
     @classmethod

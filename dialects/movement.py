@@ -4,6 +4,7 @@ Those that take places from a tensor are in :mod:`volta_mlir.dialects.indexing`.
 """
 
 import math as pymath
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ class TransposeOp(Movement, name="transpose"):
 
     @classmethod
     def transpose(cls, cotangent, operands, *, permutation):
-        return (cls.apply(cotangent, permutation=tuple(int(i) for i in np.argsort(permutation))),)
+        return (cls.apply(cotangent, permutation=inverse(permutation)),)
 
     @classmethod
     def batch(cls, operands, batched, *, permutation):
@@ -271,6 +272,11 @@ class SliceOp(Movement, name="slice"):
 def moved(attributes, permutation):
     """Attributes that have an entry for each axis, for axes in another order."""
     return {key: tuple(value[axis] for axis in permutation) for key, value in attributes.items()}
+
+
+def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(permutation.index(a) for a in range(len(permutation)))
 
 
 def zero(dtype):

@@ -110,7 +110,7 @@ class Reduce(Op):
     def permute(cls, operands, permutation, *, axes):
         kept = [axis for axis in permutation if axis not in axes]
         folded = cls.apply(*operands, axes=tuple(a for a, axis in enumerate(permutation) if axis in axes))
-        return F.transpose(folded, np.argsort(kept))
+        return F.transpose(folded, [kept.index(axis) for axis in sorted(kept)])
 
     @classmethod
     def flops(cls, operands, results, **attributes):
@@ -295,7 +295,8 @@ class ArgExtremum(Op):
     @classmethod
     def permute(cls, operands, permutation, *, axis):
         kept = [a for a in permutation if a != axis]
-        return F.transpose(cls.apply(*operands, axis=list(permutation).index(axis)), np.argsort(kept))
+        extremum = cls.apply(*operands, axis=list(permutation).index(axis))
+        return F.transpose(extremum, [kept.index(a) for a in sorted(kept)])
 
     @classmethod
     def flops(cls, operands, results, **attributes):

@@ -10,12 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from volta_mlir import functions as F
 from volta_mlir import trace
 from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.convolution import Convolutional, to_channels_last
+from volta_mlir.dialects.movement import inverse
 from volta_mlir.mlir import ir
 from volta_mlir.passes.derived import functions
 from volta_mlir.passes.manager import Pass
@@ -75,7 +74,7 @@ def _permute(block: Any, orders: dict[Any, Permutation]) -> None:
             result = type(op).permute(operands, order, **op.attribute_values())
             before = result
             if op.permuted_result:
-                before = F.transpose(result, np.argsort(order))
+                before = F.transpose(result, inverse(order))
                 transposed[before._value] = result
             op.operation.results[0].replace_all_uses_with(before._value)
     for op, _ in reversed(replaced):
