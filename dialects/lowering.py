@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from volta_mlir.dtypes import TensorSpec, float32, is_float, is_unsigned
+from volta_mlir.dtypes import TensorSpec, bfloat16, float32, int16, int32, is_float, is_unsigned
 from volta_mlir.mlir import arith, context, ir, linalg, signless_element_type, signless_tensor_type, tensor
 
 #: How an operand is indexed by the loops of a generic: one entry per axis of the operand, which is a loop's number
@@ -341,7 +341,10 @@ class Lowering:
             return arith.cmpi(arith.CmpIPredicate.ne, x, zero)
         if is_float(target) and target.itemsize == 2 and source != float32:
             # Through float32, which is where targets without such a conversion would take it anyway.
-            return arith.truncf(element, self.convert(x, source, float32))
+            x = self.convert(x, source, float32)
+            if target == bfloat16 and not is_float(source):
+                return self._rounded_to_bfloat16(x)
+            return arith.truncf(element, x)
         if is_float(source):
             if not is_float(target):
                 return self._float_to_int(x, source, target)
@@ -356,6 +359,18 @@ class Lowering:
         if source_bits > target_bits:
             return arith.trunci(element, x)
         return x
+
+    def _rounded_to_bfloat16(self, x: Any) -> Any:
+        """A finite float32 to the nearest bfloat16, of two the even one, by its bits.
+
+        MLIR makes one conversion of those from an integer to float32 and on, and LLVM has none from integers to
+        bfloat16 without AVX512-BF16, but calls a function that is not there.
+        """
+        bits = arith.bitcast(signless_element_type(int32), x)
+        is_odd = arith.andi(arith.shrui(bits, self.scalar(16, int32)), self.scalar(1, int32))
+        rounded = arith.addi(bits, arith.addi(is_odd, self.scalar(0x7FFF, int32)))
+        high = arith.trunci(signless_element_type(int16), arith.shrui(rounded, self.scalar(16, int32)))
+        return arith.bitcast(signless_element_type(bfloat16), high)
 
     def _float_to_int(self, x: Any, source: np.dtype, target: np.dtype) -> Any:
         # arith.fptosi and fptoui are undefined outside the target's range: compare first, select afterwards.

@@ -373,6 +373,14 @@ def test_targets():
     assert Target.parse("cpu:generic").fingerprint() != Target.parse("cpu").fingerprint()
 
 
+def test_integers_become_bfloat16_on_processors_without_it() -> None:
+    def convert(*operands: volta.Tensor) -> list[volta.Tensor]:
+        return [x.astype("bfloat16") for x in operands]
+
+    operands = [np.ones(7, dtype) for dtype in (bool, "int8", "int32", "uint64")]
+    volta.jit(convert).lower(*operands).compile("cpu:x86-64-v3")
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("tpu", "unknown target 'tpu': expected one of cpu"), ("cpu O3", "unknown option 'O3'")]
 )
