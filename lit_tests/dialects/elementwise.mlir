@@ -29,7 +29,8 @@ func.func @unary(%x: tensor<2x3xf32>) -> tensor<2x3xi1> {
 // LINALG-LABEL: func.func @attributes
 // LINALG: arith.cmpi ult
 // LINALG: arith.uitofp {{.*}} : i8 to f32
-// LINALG: arith.truncf {{.*}} : f32 to bf16
+// LINALG: arith.bitcast {{.*}} : f32 to i32
+// LINALG: arith.bitcast {{.*}} : i16 to bf16
 // LINALG: arith.bitcast {{.*}} : bf16 to i16
 func.func @attributes(%x: tensor<4xui8>, %y: tensor<4xui8>) -> (tensor<4xi1>, tensor<4xi16>) {
   %0 = "volta.compare"(%x, %y) {direction = "lt"} : (tensor<4xui8>, tensor<4xui8>) -> tensor<4xi1>
