@@ -210,6 +210,7 @@ def test_what_does_not_compile_fused_compiles_without(budget: str, monkeypatch: 
     for one in (compiled, cached):
         assert one.report.fallback
         assert one.report.unfused
+        assert one.fusion_report().groups == ()
         assert one.memory_report().transients == 0
     np.testing.assert_allclose(compiled(volta.ones(8)).numpy(), np.tanh(3.0) + 0.125, rtol=1e-6)
     with pytest.raises(CompileError):

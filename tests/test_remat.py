@@ -76,6 +76,8 @@ def test_budgets_are_kept_and_change_no_number() -> None:
     middle = compiled_gpt(half)
     assert peak(middle) <= half
     assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
+    assert not free.remat_report().rows
+    assert 0 < middle.remat_report().flops < least.remat_report().flops
     expected = results(free)
     for compiled in (middle, least):
         for e, a in zip(expected, results(compiled), strict=True):

@@ -502,6 +502,8 @@ class Lowered:
     def fusion_report(self) -> FusionReport:
         """Which ops are computed together, the bytes that this saves, and the lines that they come from.
 
+        This is what the passes decide at first; :meth:`Compiled.fusion_report` says what was compiled in the end.
+
         Example:
             >>> import volta_mlir as volta
             >>> step = volta.jit(lambda x: volta.tanh(x * 2.0) + 1.0)
@@ -517,6 +519,9 @@ class Lowered:
 
     def remat_report(self) -> RematReport:
         """What is computed again so that the option ``memory_budget`` is met, by op and line.
+
+        This is what the passes decide at first, by a model; :meth:`Compiled.remat_report` says what was compiled in the
+        end, when what IREE allocates was known.
 
         Raises:
             BudgetError: it can't be met.
@@ -623,6 +628,32 @@ class Compiled:
         specs = [spec_of(t) for t in self.lowered.traced.trace.function.type.inputs]
         donated = self.lowered.donated_arguments
         return MemoryReport(name, sum(spec.nbytes for spec in specs), self.plan, tuple(buffers), donated)
+
+    def fusion_report(self) -> FusionReport:
+        """Which ops are computed together; none, where the program does not compile so.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> compiled = volta.jit(lambda x: volta.tanh(x) + 1.0).lower(volta.spec((4,))).compile()
+            >>> [group.ops for group in compiled.fusion_report().groups]
+            [('tanh', 'full', 'add')]
+        """
+        from volta_mlir.passes.fuse import fusion_report
+
+        return fusion_report(self.lowered._at("volta-fuse", fuse=self._fuse, goal=self._goal))
+
+    def remat_report(self) -> RematReport:
+        """What is computed again, by op and line.
+
+        Example:
+            >>> import volta_mlir as volta
+            >>> volta.jit(volta.tanh).lower(volta.spec((4,))).compile().remat_report().rows
+            ()
+        """
+        from volta_mlir.passes.remat import remat_report
+
+        with context():
+            return remat_report(self.lowered._at("volta-remat", fuse=self._fuse, goal=self._goal))
 
     @functools.cached_property
     def _linalg(self) -> Any:
