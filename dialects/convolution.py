@@ -29,6 +29,9 @@ from volta_mlir.dtypes import TensorSpec, bool_, is_float
 from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, signless_tensor_type, spec_of, tensor
 
+#: Up to this many elements a gradient by a kernel copies at once, of those that its results came from.
+MAX_COLUMNS = 8 << 20
+
 LAYOUTS = ("NCW", "NWC", "NCHW", "NHWC", "NCDHW", "NDHWC")
 
 
@@ -444,26 +447,49 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
 
     @classmethod
     def _columns(cls, b, geometry, x, y, dtype):
-        """(G, places in the kernel, I, O of a group) by one matrix product with all elements that a result came from.
+        """(G, places in the kernel, I, O of a group) by one matrix product with all elements that a result came from,
+        or, where these are many, by one for each row of the kernel.
 
-        These take as much memory as ``x`` times the places in the kernel. With few channels, products for each place
-        would consist of packing.
+        They take as much memory as ``x`` times the places in the kernel, or in its row. With few channels, products for
+        each place would consist of packing.
         """
+        first, *others = geometry.axes
+        groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+        rows, columns = pymath.prod(geometry.shapes["y"][:-1]), pymath.prod(a.window for a in others) * inputs
+        y = groups_first(b, y, groups, dtype)
+        if not others or rows * first.window * columns * groups <= MAX_COLUMNS:
+            elements = cls._columns_of(b, geometry, x, [], dtype)
+            return cls._product(b, elements, y, (groups, rows, first.window * columns, outputs), dtype)
+        extent = (first.count - 1) * first.stride + 1
+        row = replace(geometry, axes=(Axis(extent, 1, first.stride, 0, 0, 1), *others))
+        shape = (x.type.shape[0], extent, *x.type.shape[2:])
+        products: list[Any] = []
+        for number in range(first.window):
+            start = [0, number * first.dilation, *(0 for _ in shape[2:])]
+            elements = b.extract_slice(x, start, shape, [1] * len(shape))
+            elements = cls._columns_of(b, row, elements, products[-1:], dtype)
+            products.append(cls._product(b, elements, y, (groups, rows, columns, outputs), dtype))
+        return concatenated(b, products, 1, TensorSpec((groups, first.window * columns, outputs), dtype))
+
+    @staticmethod
+    def _columns_of(b, geometry, x, last, dtype):
+        """(G, N, spatial…, kernel…, I) from the padded ``x``, once the ``last`` product, if there is one, is there."""
         rank, groups, inputs = geometry.rank, geometry.groups, geometry.inputs
         counts, windows = geometry.shapes["y"][:-1], geometry.shapes["w"][:-2]
         columns = TensorSpec((groups, *counts, *windows, inputs), dtype)
-        last = 2 + 2 * rank
+        end = 2 + 2 * rank
+        number = TensorSpec((), dtype)
+        tokens = [b.reshape(b.extract_slice(*last, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)] if last else []
         window = b.empty(TensorSpec(windows, dtype))  # gives the loops over the kernel their extents
         (x,) = b.generic(
-            [b.reshape(x, TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)), window],
-            [[1, *geometry.under(2, 2 + rank), 0, last], range(2 + rank, last)],
+            [b.reshape(x, TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)), window, *tokens],
+            [[1, *geometry.under(2, 2 + rank), 0, end], range(2 + rank, end), *([()] if tokens else [])],
             [b.empty(columns)],
-            [range(last + 1)],
-            ["parallel"] * (last + 1),
-            lambda v, *_: v,
+            [range(end + 1)],
+            ["parallel"] * (end + 1),
+            lambda v, _, *rest: AfterOp.scalar(b, columns, number, v, rest[0]) if tokens else v,
         )
-        extents = (groups, pymath.prod(counts), len(geometry.taps) * inputs, geometry.outputs)
-        return cls._product(b, x, groups_first(b, y, groups, dtype), extents, dtype)
+        return x
 
     @staticmethod
     def _product(b, x, y, extents, dtype):

@@ -15,7 +15,7 @@ EXPECTED = {
     "Fine-tune its head": r"0\.9\d+\n",
     "Chat with SmolLM2": r"The capital of France is Paris\.",
     "Embed sentences with MiniLM": r"\[\[ *1\. +0\.[5-9] .*\]\]\n",
-    "Train a character GPT and sample from it": r"(?s)The Zen of Python.*?\n[ -~]{60}\n",
+    "Train a character GPT and sample from it": r"(?s)The Zen of Python.*?\n[ -~\n]{60}\n",
 }
 
 
