@@ -307,7 +307,7 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     @classmethod
     def permute(cls, operands: Sequence[Any], permutation: Sequence[int], **attributes: Any) -> Any:
         """The op on operands of which those in ``permuted_operands`` are transposed by ``permutation``; so is the
-        result, where ``permuted_result`` says so."""
+        result, where ``permuted_result`` says so. None where there is no such op."""
         raise cls.missing("permute", "volta-layout")
 
     @classmethod

@@ -33,8 +33,10 @@ class Layout(Pass, name="volta-layout"):
 
 
 def _permuted(op: Any) -> list[Any]:
-    """The values whose axes come in one order, which may be any."""
+    """The values whose axes come in one order that may be another."""
     if not isinstance(op, Op) or op.permuted_operands is None:
+        return []
+    if isinstance(op, Convolutional) and op.layout[-1] == "C":
         return []
     return [*list(op.operation.operands)[op.permuted_operands], *(op.operation.results if op.permuted_result else ())]
 
@@ -48,7 +50,7 @@ def _orders(block: Any) -> dict[Any, Permutation]:
         values = _permuted(op)
         for value in values:
             connected[value].append(values)
-        if isinstance(op, Convolutional) and op.layout[-1] != "C":
+        if isinstance(op, Convolutional):
             found += [(value, to_channels_last("x", op.layout)) for value in values]
     while found:
         value, order = found.pop()
@@ -60,10 +62,11 @@ def _orders(block: Any) -> dict[Any, Permutation]:
 
 def _permute(block: Any, orders: dict[Any, Permutation]) -> None:
     """Replaces the ops on such values by those on the transposed ones."""
-    replaced = [(op, orders[values[0]]) for op in block.operations if (values := _permuted(op)) and values[0] in orders]
+    found = [(op, orders[values[0]]) for op in block.operations if (values := _permuted(op)) and values[0] in orders]
+    replaced = []
     transposed: dict[Any, Any] = {}
     with trace.emitting(ir.InsertionPoint(block), ir.Location.unknown()) as emitter:
-        for op, order in replaced:
+        for op, order in found:
             emitter.insertion_point, emitter.location = ir.InsertionPoint(op), op.location
             operands = [emitter.wrap(value) for value in op.operation.operands]
             for number in range(len(operands))[op.permuted_operands]:
@@ -72,10 +75,13 @@ def _permute(block: Any, orders: dict[Any, Permutation]) -> None:
                     transposed[value] = F.transpose(operands[number], order)
                 operands[number] = transposed[value]
             result = type(op).permute(operands, order, **op.attribute_values())
+            if result is None:
+                continue
+            replaced.append(op)
             before = result
             if op.permuted_result:
                 before = F.transpose(result, inverse(order))
                 transposed[before._value] = result
             op.operation.results[0].replace_all_uses_with(before._value)
-    for op, _ in reversed(replaced):
+    for op in reversed(replaced):
         op.operation.erase()

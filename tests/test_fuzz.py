@@ -287,16 +287,53 @@ def _draw_indexing(draw: Draw, program: Program) -> None:
     program.add(OPS[mnemonic], operands, axis=axis, batch_axes=())
 
 
+def _draw_convolution(draw: Draw, program: Program) -> None:
+    """A convolution along one axis, or one of its gradients, of a value of rank 3."""
+    sources = [i for i, spec in enumerate(program.values) if spec.rank == 3 and spec.size]
+    if not sources:
+        return
+    source = draw(st.sampled_from(sources))
+    spec = program.values[source]
+    layout = draw(st.sampled_from(["NCW", "NCW", "NWC"]))
+    batch, channels, extent = (spec.shape[layout.index(letter)] for letter in "NCW")
+    groups, others, window = draw(st.sampled_from([1, 1, channels])), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    stride, low, high, dilation = (draw(st.integers(*b)) for b in ((1, 2), (0, 2), (0, 2), (1, 2)))
+    attributes = {"strides": (stride,), "low": (low,), "high": (high,), "dilation": (dilation,)}
+    attributes |= {"groups": groups, "layout": layout}
+    mnemonic = draw(st.sampled_from(["convolution", "convolution_input_grad", "convolution_kernel_grad"]))
+    span = (window - 1) * dilation + 1
+    if mnemonic == "convolution_kernel_grad":
+        count = (extent + low + high - span) // stride + 1
+        shape = (batch, groups * others, count) if layout == "NCW" else (batch, count, groups * others)
+        attributes["extents"] = (window,)
+    else:
+        outputs, inputs = (groups * others, channels // groups)
+        if mnemonic == "convolution_input_grad":
+            outputs, inputs = channels, others
+            attributes["extents"] = ((extent - 1) * stride + span - low - high,)
+        shape = (outputs, inputs, window) if layout == "NCW" else (window, inputs, outputs)
+    other = _draw_value(draw, program, spec.with_shape(shape))
+    program.add(OPS[mnemonic], [source, other], **attributes)
+
+
 @st.composite
-def programs(draw: Draw, dtypes: Sequence[np.dtype] = DTYPES, special: bool = True) -> Program:
+def programs(
+    draw: Draw, dtypes: Sequence[np.dtype] = DTYPES, special: bool = True, convolutions: bool = False
+) -> Program:
     shapes = st.lists(st.sampled_from([3, 1, 2, 5, 4, 3, 2, 7, 1, 0]), max_size=3).map(tuple)
     specs = draw(st.lists(st.builds(TensorSpec, shapes, st.sampled_from(dtypes)), min_size=1, max_size=3))
+    if convolutions:
+        extents = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 7))
+        specs.insert(0, TensorSpec(draw(extents), draw(st.sampled_from([d for d in dtypes if d != bool_]))))
     program = Program(specs, draw(st.integers(0, 2**32 - 1)), special and draw(st.booleans()))
     program.values += specs
     for _ in range(draw(st.integers(1, MAX_STEPS))):
         try:
-            kind = draw(st.sampled_from(["elementwise"] * 3 + ["other"] * 3 + ["convert", "product", "indexing"]))
-            if kind == "convert":
+            kinds = ["elementwise"] * 3 + ["other"] * 3 + ["convert", "product", "indexing"]
+            kind = draw(st.sampled_from(kinds + ["convolution"] * 3 * convolutions))
+            if kind == "convolution":
+                _draw_convolution(draw, program)
+            elif kind == "convert":
                 _draw_convert(draw, program, dtypes)
             elif kind == "product":
                 _draw_product(draw, program)
@@ -391,6 +428,27 @@ def test_passes(examples: int) -> None:
                 assert str(ir.Module.parse(source)) == str(module)
 
     explore(programs(), examples, check)
+
+
+@tiers(100, 5000)
+def test_layout(examples: int) -> None:
+    """The interpreted program with convolutions, and what is between them, in channels last."""
+    moved = 0
+
+    def check(program: Program) -> None:
+        nonlocal moved
+        arguments = program.draw_arguments()
+        module = program.module()
+        before = str(module)
+        run_passes(module, "volta-layout")
+        moved += str(module) != before
+        for name in ("volta-simplify", "cse", "volta-align"):
+            run_passes(module, name)
+        problem = disagreement(program, arguments, interpret(module, "program", arguments))
+        assert problem is None, f"{problem}\n{module}"
+
+    explore(programs(convolutions=True), examples, check)
+    assert moved >= examples // 10
 
 
 @tiers(60, 2000)

@@ -62,3 +62,21 @@ func.func @as_it_is(%x: tensor<2x8x3xf32>, %w: tensor<1x3x4xf32>, %p: tensor<2x3
   %1 = "volta.neg"(%p) : (tensor<2x3x4x5xf32>) -> tensor<2x3x4x5xf32>
   return %0, %1 : tensor<2x8x4xf32>, tensor<2x3x4x5xf32>
 }
+
+// -----
+
+// A value that one convolution reads with channels first and another one with channels last is transposed for the first
+// only; windows that cover the channels, too, keep their order, since elements of windows are numbered in it.
+
+// CHECK-LABEL: func.func @both
+// CHECK-SAME: (%[[X:[^:]*]]: tensor<1x2x2xf32>
+// CHECK-DAG: "volta.convolution"(%[[X]], {{.*}}layout = "NWC"
+// CHECK-DAG: "volta.window_argmax"(%[[X]]) {{.*}}window = array<i64: 1, 2, 2>
+// CHECK-DAG: %[[LAST:.*]] = "volta.transpose"(%[[X]]) {permutation = array<i64: 0, 2, 1>}
+// CHECK: "volta.convolution"(%[[LAST]], {{.*}}layout = "NWC"
+func.func @both(%x: tensor<1x2x2xf32>, %w: tensor<1x2x2xf32>, %v: tensor<1x2x1xf32>) -> (tensor<1x2x2xf32>, tensor<1x1x1xi32>, tensor<1x1x2xf32>) {
+  %0 = "volta.convolution"(%x, %w) {strides = array<i64: 1>, low = array<i64: 0>, high = array<i64: 0>, dilation = array<i64: 1>, groups = 1 : i64, layout = "NWC"} : (tensor<1x2x2xf32>, tensor<1x2x2xf32>) -> tensor<1x2x2xf32>
+  %1 = "volta.window_argmax"(%x) {window = array<i64: 1, 2, 2>, strides = array<i64: 1, 1, 1>, low = array<i64: 0, 0, 0>, high = array<i64: 0, 0, 0>, dilation = array<i64: 1, 1, 1>} : (tensor<1x2x2xf32>) -> tensor<1x1x1xi32>
+  %2 = "volta.convolution"(%x, %v) {strides = array<i64: 1>, low = array<i64: 0>, high = array<i64: 0>, dilation = array<i64: 1>, groups = 1 : i64, layout = "NCW"} : (tensor<1x2x2xf32>, tensor<1x2x1xf32>) -> tensor<1x1x2xf32>
+  return %0, %1, %2 : tensor<1x2x2xf32>, tensor<1x1x1xi32>, tensor<1x1x2xf32>
+}
