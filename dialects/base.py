@@ -307,8 +307,11 @@ class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the
     @classmethod
     def permute(cls, operands: Sequence[Any], permutation: Sequence[int], **attributes: Any) -> Any:
         """The op on operands of which those in ``permuted_operands`` are transposed by ``permutation``; so is the
-        result, where ``permuted_result`` says so. None where there is no such op."""
-        raise cls.missing("permute", "volta-layout")
+        result, where ``permuted_result`` says so. None where there is no such op.
+
+        This one is for ops whose attributes say nothing of axes.
+        """
+        return cls.apply(*operands, **attributes)
 
     @classmethod
     def lower(cls, b: Any, op: "Op", *operands: Any) -> Any:

@@ -44,10 +44,6 @@ class OptimizationBarrierOp(Op, name="optimization_barrier"):
         return cls.apply(operands[0])
 
     @classmethod
-    def permute(cls, operands, permutation):
-        return cls.apply(*operands)
-
-    @classmethod
     def flops(cls, operands, results):
         return 0
 
@@ -102,10 +98,6 @@ class AfterOp(Op, name="after"):
         if not batched[0]:
             x = F.broadcast_to(F.expand_dims(x, 0), (token.shape[0], *x.shape))
         return cls.of(x, token) if batched[1] else cls.apply(x, token)
-
-    @classmethod
-    def permute(cls, operands, permutation):
-        return cls.apply(*operands)
 
     @classmethod
     def flops(cls, operands, results):

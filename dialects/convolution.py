@@ -12,7 +12,6 @@ NHWC. Channels are divided into ``groups`` that do not mix. Padding is zeros. Th
 
 import itertools
 import math as pymath
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from volta_mlir import functions as F
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.contraction import contract
 from volta_mlir.dialects.control import AfterOp
-from volta_mlir.dialects.movement import inverse
+from volta_mlir.dialects.movement import inverse, permuted
 from volta_mlir.dialects.reduction import accumulator
 from volta_mlir.dialects.window import Axis, padded, plus
 from volta_mlir.dtypes import TensorSpec, bool_, is_float
@@ -104,11 +103,6 @@ def to_channels_last(role: str, layout: str) -> tuple[int, ...]:
     if layout[-1] == "C":
         return tuple(range(rank))
     return (*range(2, rank), 1, 0) if role == "w" else (0, *range(2, rank), 1)
-
-
-def permuted(shape: tuple[int, ...], permutation: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a transposed tensor."""
-    return tuple(shape[p] for p in permutation)
 
 
 class Convolutional(Op):
@@ -237,7 +231,7 @@ class Convolutional(Op):
         # Only from channels first to last. Kernels are small; their order is as it was up to here.
         kernel = to_channels_last("w", layout)
         operands = [F.transpose(x, kernel) if role == "w" else x for x, role in zip(operands, cls.roles, strict=False)]
-        out = cls.apply(*operands, layout="".join(layout[axis] for axis in permutation), **attributes)
+        out = cls.apply(*operands, layout="".join(permuted(layout, permutation)), **attributes)
         return F.transpose(out, inverse(kernel)) if cls.roles[2] == "w" else out
 
     @classmethod
@@ -437,12 +431,12 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         if not last:
             return b.extract_slice(x, geometry.offsets(tap), met.shape, geometry.steps)
         number = TensorSpec((), dtype)
-        token = b.reshape(b.extract_slice(*last, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)
 
         def body(token, _):
             return AfterOp.scalar(b, met, number, b.element_of_slice(x, geometry.offsets(tap), geometry.steps), token)
 
-        (result,) = b.generic([token], [()], [b.empty(met)], [range(met.rank)], ["parallel"] * met.rank, body)
+        token, loops = token_of(b, last[0], number), ["parallel"] * met.rank
+        (result,) = b.generic([token], [()], [b.empty(met)], [range(met.rank)], loops, body)
         return result
 
     @classmethod
@@ -479,11 +473,11 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         columns = TensorSpec((groups, *counts, *windows, inputs), dtype)
         end = 2 + 2 * rank
         number = TensorSpec((), dtype)
-        tokens = [b.reshape(b.extract_slice(*last, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)] if last else []
+        tokens = [token_of(b, product, number) for product in last]
         window = b.empty(TensorSpec(windows, dtype))  # gives the loops over the kernel their extents
         (x,) = b.generic(
             [b.reshape(x, TensorSpec((*x.type.shape[:-1], groups, inputs), dtype)), window, *tokens],
-            [[1, *geometry.under(2, 2 + rank), 0, end], range(2 + rank, end), *([()] if tokens else [])],
+            [[1, *geometry.under(2, 2 + rank), 0, end], range(2 + rank, end), *[()] * len(tokens)],
             [b.empty(columns)],
             [range(end + 1)],
             ["parallel"] * (end + 1),
@@ -533,6 +527,11 @@ class ConvolutionKernelGradOp(Convolutional, name="convolution_kernel_grad"):
         part = TensorSpec((1, groups, inputs, outputs), dtype)
         spec = part.with_shape((len(parts), *part.shape[1:]))
         return b.transpose(concatenated(b, [b.reshape(v, part) for v in parts], 0, spec), spec, (1, 0, 2, 3))
+
+
+def token_of(b, product, number):
+    """An element of a (G, I, O), of the spec ``number``, for what has to wait for it."""
+    return b.reshape(b.extract_slice(product, [0, 0, 0], (1, 1, 1), [1, 1, 1]), number)
 
 
 def split_groups(geometry, x, w):

@@ -84,10 +84,6 @@ class Elementwise(Op):
         return cls.apply(*all_batched(operands, batched), **attributes)
 
     @classmethod
-    def permute(cls, operands, permutation, **attributes):
-        return cls.apply(*operands, **attributes)
-
-    @classmethod
     def lower(cls, b, op, *operands):
         dtype = spec_of(op.operation.operands[0].type).dtype
         out = spec_of(op.operation.results[0].type)

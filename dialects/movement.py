@@ -73,9 +73,9 @@ class BroadcastInDimOp(Movement, name="broadcast_in_dim"):
     @classmethod
     def permute(cls, operands, permutation, *, shape, dims):
         # The operand keeps its order up to here; its axes then come in that of the result's.
-        moved = [(new, dims.index(axis)) for new, axis in enumerate(permutation) if axis in dims]
-        x = F.transpose(operands[0], [axis for _, axis in moved])
-        return cls.apply(x, shape=tuple(shape[axis] for axis in permutation), dims=tuple(new for new, _ in moved))
+        order = [dims.index(axis) for axis in permutation if axis in dims]
+        places = tuple(place for place, axis in enumerate(permutation) if axis in dims)
+        return cls.apply(F.transpose(operands[0], order), shape=permuted(shape, permutation), dims=places)
 
     @classmethod
     def lower(cls, b, op, x):
@@ -133,7 +133,7 @@ class TransposeOp(Movement, name="transpose"):
     def infer(cls, operand, *, permutation):
         axes = list(range(operand.rank))
         require(sorted(permutation) == axes, f"{permutation} is no permutation of {operand}'s axes")
-        return operand.with_shape(tuple(operand.shape[p] for p in permutation))
+        return operand.with_shape(permuted(operand.shape, permutation))
 
     @staticmethod
     def reference(x, *, permutation):
@@ -254,7 +254,7 @@ class SliceOp(Movement, name="slice"):
 
     @classmethod
     def permute(cls, operands, permutation, **attributes):
-        return cls.apply(*operands, **moved(attributes, permutation))
+        return cls.apply(*operands, **all_permuted(attributes, permutation))
 
     @classmethod
     def lower(cls, b, op, x):
@@ -269,9 +269,14 @@ class SliceOp(Movement, name="slice"):
         return b.elementwise(out, [], lambda: b.element_of_slice(x, start, strides))
 
 
-def moved(attributes, permutation):
-    """Attributes that have an entry for each axis, for axes in another order."""
-    return {key: tuple(value[axis] for axis in permutation) for key, value in attributes.items()}
+def permuted(entries: Sequence[Any], permutation: Sequence[int]) -> tuple[Any, ...]:
+    """A shape, or what else has an entry for each axis, of a transposed tensor."""
+    return tuple(entries[axis] for axis in permutation)
+
+
+def all_permuted(attributes, permutation):
+    """Attributes that have an entry for each axis, for those of a transposed tensor."""
+    return {key: permuted(value, permutation) for key, value in attributes.items()}
 
 
 def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
@@ -358,7 +363,7 @@ class PadOp(Movement, name="pad"):
 
     @classmethod
     def permute(cls, operands, permutation, **attributes):
-        return cls.apply(*operands, **moved(attributes, permutation))
+        return cls.apply(*operands, **all_permuted(attributes, permutation))
 
     @classmethod
     def lower(cls, b, op, x, value):
@@ -404,7 +409,7 @@ class ConcatenateOp(Movement, name="concatenate"):
 
     @classmethod
     def permute(cls, operands, permutation, *, axis):
-        return cls.apply(*operands, axis=list(permutation).index(axis))
+        return cls.apply(*operands, axis=permutation.index(axis))
 
     @classmethod
     def lower(cls, b, op, *operands):

@@ -295,7 +295,7 @@ class ArgExtremum(Op):
     @classmethod
     def permute(cls, operands, permutation, *, axis):
         kept = [a for a in permutation if a != axis]
-        extremum = cls.apply(*operands, axis=list(permutation).index(axis))
+        extremum = cls.apply(*operands, axis=permutation.index(axis))
         return F.transpose(extremum, [kept.index(a) for a in sorted(kept)])
 
     @classmethod
@@ -383,7 +383,7 @@ class Cumulative(Op):
 
     @classmethod
     def permute(cls, operands, permutation, *, axis, reverse):
-        return cls.apply(*operands, axis=list(permutation).index(axis), reverse=reverse)
+        return cls.apply(*operands, axis=permutation.index(axis), reverse=reverse)
 
     @classmethod
     def flops(cls, operands, results, **attributes):

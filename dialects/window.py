@@ -14,7 +14,7 @@ import numpy as np
 
 from volta_mlir.dialects.base import Op, Operand, Result, require
 from volta_mlir.dialects.elementwise import all_batched
-from volta_mlir.dialects.movement import moved
+from volta_mlir.dialects.movement import all_permuted, inverse, permuted
 from volta_mlir.dialects.reduction import accumulator, lowest, require_numbers
 from volta_mlir.dtypes import INDEX, TensorSpec, bool_, float32, is_float, is_unsigned
 from volta_mlir.errors import DTypeError
@@ -215,7 +215,7 @@ class Window(Op):
         windowed = [axis for axis in permutation if attributes["window"][axis] > 1]
         if windowed != sorted(windowed):  # indices in windows count in row-major order
             return None
-        return cls.apply(*operands, **moved(attributes, permutation))
+        return cls.apply(*operands, **all_permuted(attributes, permutation))
 
     @classmethod
     def elements(cls, x, fill, *, window, strides, low, high, dilation, **others):
@@ -263,9 +263,8 @@ class Layout:
 
     def restore(self, b, x, out):
         """The tensor of spec ``out`` of which :meth:`arrange` makes ``x``."""
-        permuted = out.with_shape(tuple(out.shape[a] for a in self.permutation))
-        inverse = [self.permutation.index(a) for a in range(out.rank)]
-        return b.transpose(b.reshape(x, permuted), permuted, inverse)
+        arranged = out.with_shape(permuted(out.shape, self.permutation))
+        return b.transpose(b.reshape(x, arranged), arranged, inverse(self.permutation))
 
 
 def plus(dtype, x, y):

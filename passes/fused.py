@@ -27,13 +27,11 @@ or None for an axis of extent 1.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
 from volta_mlir.dialects.elementwise import CheckpointNameOp, Elementwise, StopGradientOp
 from volta_mlir.dialects.lowering import Lowering
-from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp
+from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp, inverse, permuted
 from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.mlir import ir, spec_of
@@ -82,8 +80,7 @@ def operand_places(op: Any, place: Place) -> list[Place]:
         shape = operands[0].shape
         return [tuple(None if shape[a] == 1 else place[dim] for a, dim in enumerate(op.dims))]
     if isinstance(op, TransposeOp):
-        inverse = np.argsort(op.permutation)
-        return [tuple(place[i] for i in inverse)]
+        return [permuted(place, inverse(op.permutation))]
     if isinstance(op, ReshapeOp):
         result = spec_of(op.operation.results[0].type)
         long = iter([loop for loop, extent in zip(place, result.shape, strict=True) if extent != 1])

@@ -20,6 +20,8 @@ from volta_mlir.passes.derived import functions
 from volta_mlir.passes.manager import Pass
 
 Permutation = tuple[int, ...]
+#: Ops, and for each the values whose axes come in one order that may be another.
+Ops = list[tuple[Any, list[Any]]]
 
 
 @dataclass
@@ -28,12 +30,14 @@ class Layout(Pass, name="volta-layout"):
 
     def run(self, module: Any) -> None:
         for function in functions(module):
-            if not function.is_external:
-                _permute(function.entry_block, _orders(function.entry_block))
+            block = None if function.is_external else function.entry_block
+            if block is not None and any(isinstance(op, Convolutional) for op in block.operations):
+                ops = [(op, values) for op in block.operations if (values := _permuted(op))]
+                _permute(block, ops, _orders(ops))
 
 
 def _permuted(op: Any) -> list[Any]:
-    """The values whose axes come in one order that may be another."""
+    """The values of an op whose axes come in one order that may be another."""
     if not isinstance(op, Op) or op.permuted_operands is None:
         return []
     if isinstance(op, Convolutional) and op.layout[-1] == "C":
@@ -41,13 +45,12 @@ def _permuted(op: Any) -> list[Any]:
     return [*list(op.operation.operands)[op.permuted_operands], *(op.operation.results if op.permuted_result else ())]
 
 
-def _orders(block: Any) -> dict[Any, Permutation]:
+def _orders(ops: Ops) -> dict[Any, Permutation]:
     """How to transpose values to channels last: those of convolutions, and those that other ops connect with them."""
     orders: dict[Any, Permutation] = {}
     connected: dict[Any, list[Any]] = defaultdict(list)
     found = []
-    for op in block.operations:
-        values = _permuted(op)
+    for op, values in ops:
         for value in values:
             connected[value].append(values)
         if isinstance(op, Convolutional):
@@ -60,9 +63,9 @@ def _orders(block: Any) -> dict[Any, Permutation]:
     return orders
 
 
-def _permute(block: Any, orders: dict[Any, Permutation]) -> None:
+def _permute(block: Any, ops: Ops, orders: dict[Any, Permutation]) -> None:
     """Replaces the ops on such values by those on the transposed ones."""
-    found = [(op, orders[values[0]]) for op in block.operations if (values := _permuted(op)) and values[0] in orders]
+    found = [(op, orders[values[0]]) for op, values in ops if values[0] in orders]
     replaced = []
     transposed: dict[Any, Any] = {}
     with trace.emitting(ir.InsertionPoint(block), ir.Location.unknown()) as emitter:
