@@ -8,7 +8,8 @@ takes memory (:class:`_Program`). :mod:`volta_mlir.recompute` decides which of t
 dropped value are copied to just before the first task that needs it again (:class:`_Rewrite`).
 
 A copy must not be merged with its original, nor run before it is needed. So where a copy is made of kept values only,
-one of its operands, the smallest, goes through ``volta.after``, which waits for what the task reads besides.
+one of its operands, the smallest, goes through ``volta.after``, which waits for what the task reads besides. All
+operands do where IREE packs them (:func:`_packs`).
 """
 
 from collections import defaultdict
@@ -21,7 +22,7 @@ from volta_mlir.dialects.attention import AttentionGradOp, AttentionOp, MaskedAt
 from volta_mlir.dialects.base import Op
 from volta_mlir.dialects.contraction import DotGeneralOp
 from volta_mlir.dialects.control import AfterOp
-from volta_mlir.dialects.convolution import Convolutional
+from volta_mlir.dialects.convolution import Convolutional, ConvolutionOp
 from volta_mlir.dialects.movement import ReshapeOp
 from volta_mlir.dtypes import TensorSpec, bool_
 from volta_mlir.errors import BudgetError
@@ -227,6 +228,16 @@ def _bytes_read(user: Node, value: Value) -> int:
     return 0 if user.fusable and is_constant else value.nbytes
 
 
+def _packs(node: Node) -> bool:
+    """Whether IREE packs what an op reads into tiles: what the first run packs would be kept for the second."""
+    if isinstance(node.op, DotGeneralOp):
+        return True
+    if not isinstance(node.op, ConvolutionOp):
+        return False
+    kernel = node.operands[1].spec.shape
+    return all(extent == 1 for extent in (kernel[:-2] if node.op.layout[-1] == "C" else kernel[2:]))
+
+
 def _ancestors(nodes: Sequence[Node]) -> set[Node]:
     """The nodes and all that they are computed from."""
     found, pending = set(nodes), list(nodes)
@@ -313,8 +324,9 @@ class _Rewrite:
             copy = node.op.operation.clone()
             copy.attributes[RECOMPUTED] = ir.UnitAttr.get()
             if not is_changed:
-                which = min(range(len(operands)), key=lambda i: _bytes_read(node, node.operands[i]))
-                operands[which] = self._after(operands[which], copy)
+                cost = [_bytes_read(node, v) for v in node.operands]
+                for i in range(len(operands)) if _packs(node) else [cost.index(min(cost))]:
+                    operands[i] = self._after(operands[i], copy)
         for i, operand in enumerate(operands):
             copy.operands[i] = operand
         self.copies.update(zip(node.results, copy.results, strict=True))
