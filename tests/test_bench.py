@@ -18,6 +18,7 @@ from volta_mlir.tools.benchmarks.session import Measurement, Process, Session, r
 from volta_mlir.tools.benchmarks.workloads import WORKLOADS
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("framework", ["volta", "jax"])
 def test_frameworks_agree(framework: str, name: str) -> None:
@@ -153,6 +154,7 @@ def test_errors_of_other_shapes_are_infinite() -> None:
     assert relative_error({"a": np.zeros(2)}, {"a": np.zeros(2)}) == 0
 
 
+@pytest.mark.no_cover
 def test_memory_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     json_path, document = tmp_path / "memory.json", tmp_path / "memory.md"
     done = CliRunner().invoke(
@@ -176,6 +178,7 @@ def test_unknown_memory_workloads_are_refused() -> None:
     assert "no workload's name contains nothing" in done.output
 
 
+@pytest.mark.no_cover
 def test_compile_times_by_depth() -> None:
     done = CliRunner().invoke(bench_compile.main, ["--quick", "--layers", "1"])
     assert done.exit_code == 0, done.output

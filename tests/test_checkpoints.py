@@ -266,6 +266,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kills", [16, pytest.param(50, marks=pytest.mark.full)])
 def test_a_run_that_is_killed_ends_as_one_that_is_not(kills: int, tmp_path: Path) -> None:
     command = [sys.executable, Path(__file__).with_name("killed.py"), tmp_path, str(kills)]

@@ -162,6 +162,7 @@ def test_compositions(pair: Pair, x: Tensor, t: Tensor) -> None:
     assert_close(both, volta.stack([pair.plain(x), pair.plain(t)]))
 
 
+@pytest.mark.no_cover
 def test_compiled_compositions() -> None:
     """One program of a few deep ones, with second derivatives."""
     sin, mix, tanh = (Pair(f.__name__, f, f) for f in (volta.sin, lambda x: x[::-1] * 0.7 + x.mean(), volta.tanh))

@@ -13,6 +13,8 @@ import pytest
 
 import volta_mlir as volta
 
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

@@ -143,6 +143,7 @@ FIGURES = {
 LARGE = ("gpt", "conv")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("fuse", [True, pytest.param(False, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", ZOO)
 def test_counted_figures(name: str, fuse: bool) -> None:

@@ -31,6 +31,8 @@ from volta_mlir.mlir import context, ext, ir
 from volta_mlir.tensor import Tensor
 from volta_mlir.transforms import jvp, vjp, vmap
 
+pytestmark = pytest.mark.no_cover
+
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 MAX_STEPS = 16

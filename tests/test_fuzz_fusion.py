@@ -22,6 +22,8 @@ from volta_mlir.interpreter import interpret
 from volta_mlir.passes.fused import FUSED
 from volta_mlir.passes.remat import RECOMPUTED
 
+pytestmark = pytest.mark.no_cover
+
 ROWS, WIDTH, BATCH = 48, 8, 4
 MATRIX, BATCHES = (ROWS, WIDTH), (BATCH, ROWS // BATCH, WIDTH)
 ARGUMENTS = [MATRIX, (ROWS,), (WIDTH,), BATCHES, (WIDTH, ROWS), (WIDTH, WIDTH)]

@@ -35,6 +35,7 @@ def without_a_cache(model: Any, prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@pytest.mark.no_cover
 def test_a_cache_changes_no_token(model: Any) -> None:
     assert list(generate(model, [3, 1, 4, 1, 5], 12)) == without_a_cache(model, [3, 1, 4, 1, 5], 12)
 
@@ -60,6 +61,7 @@ def test_stop_tokens_end_a_text(model: Any) -> None:
     assert [tokens[0] for tokens in both][: whole.index(stop) + 1] == [*whole[: whole.index(stop)], None]
 
 
+@pytest.mark.no_cover
 def test_what_is_drawn_follows_from_the_seed(model: Any) -> None:
     def drawn(**options: Any) -> list[int]:
         return list(generate(model, [3, 1, 4], 10, **options))

@@ -9,6 +9,8 @@ import pytest
 
 from tests import golden
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("name", golden.ZOO)
 def test_plan(name: str, request: pytest.FixtureRequest) -> None:

@@ -14,6 +14,8 @@ from tests.tolerances import norm
 from volta_mlir import Tensor, tree
 from volta_mlir.plan import Plan
 
+pytestmark = pytest.mark.no_cover
+
 RELATIVE = 1e-4
 
 train_step = volta.jit(gpt.train_step, static="heads", donate=("params", "m", "v", "step"))

@@ -26,6 +26,8 @@ from volta_mlir.models import gpt2, minilm, smollm2
 from volta_mlir.nn import functional as F
 from volta_mlir.tokens import Tokenizer
 
+pytestmark = pytest.mark.no_cover
+
 TOKENS = np.random.default_rng(0).integers(0, 50, (3, 9)).astype(np.int32)
 
 GPT2 = gpt2.Config(vocabulary=50, context=16, width=24, layers=2, heads=3)

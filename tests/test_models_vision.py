@@ -24,6 +24,8 @@ from volta_mlir import models, nn
 from volta_mlir.errors import DTypeError, OptionError, ShapeError
 from volta_mlir.models import efficientnet_lite0, resnet, vit
 
+pytestmark = pytest.mark.no_cover
+
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

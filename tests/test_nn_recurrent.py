@@ -63,6 +63,7 @@ def test_cells() -> None:
     modules.check_eager(pairs)
 
 
+@pytest.mark.no_cover
 def test_compiled() -> None:
     pairs = [
         case("LSTM", steps=3, bidirectional=True),

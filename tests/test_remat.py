@@ -51,6 +51,7 @@ def peak(compiled: Compiled) -> int:
     return compiled.memory_report().peak_bytes
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("length", [36, pytest.param(144, marks=pytest.mark.full)])
 def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int) -> None:
     activation = 1024 * 64 * 4
@@ -60,6 +61,7 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
     assert least <= 3 * length**0.5
 
 
+@pytest.mark.no_cover
 def test_budgets_are_kept_and_change_no_number() -> None:
     config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
     tokens, targets = map(Tensor, next(gpt.batches(config)))
