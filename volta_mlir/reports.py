@@ -7,8 +7,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from volta_mlir.plan import Buffer, Plan
 
