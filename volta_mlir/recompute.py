@@ -319,18 +319,18 @@ class _Search:
                 return
             # Where few bytes cross, in the second half of what fits.
             cut = min(ends[len(ends) // 2 :], key=lambda end: (self._crossing_bytes[end], -end))
-            made = {v for task in tasks[start:cut] for v in task.outputs}
-            yield frozenset((made & self.candidates) - self._crossing(cut))
+            made = self.candidates.intersection(v for task in tasks[start:cut] for v in task.outputs)
+            yield frozenset(v for v in made if self._last.get(v, -1) < cut)
             start = cut
 
-    def _crossing(self, place: int) -> set[int]:
-        """The values that the tasks from ``place`` up to the boundary read of what was computed before."""
-        read = {v for task in self.graph.tasks[place : self.boundary + 1] for v in task.inputs}
-        return {v for v in read if self.graph.producers.get(v, place) < place}
+    @cached_property
+    def _last(self) -> dict[int, int]:
+        """The last task up to the boundary that reads a value."""
+        return {v: i for i, task in enumerate(self.graph.tasks[: self.boundary + 1]) for v in task.inputs}
 
     @cached_property
     def _crossing_bytes(self) -> list[int]:
-        last = {v: i for i, task in enumerate(self.graph.tasks[: self.boundary + 1]) for v in task.inputs}
+        last = self._last
         change = [0] * (self.boundary + 3)
         for value, producer in self.graph.producers.items():
             if last.get(value, -1) > producer:
