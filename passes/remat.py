@@ -77,8 +77,7 @@ class Remat(Pass, name="volta-remat"):
             return
         for number in range(_ATTEMPTS):
             # Copies change what is fused, and so the peak, a little: what comes out may miss what was aimed at.
-            attempt = function.operation.clone(ip=ir.InsertionPoint(function)).opview
-            peak = _recompute(attempt, aim)
+            attempt, peak = _recompute(function.operation.clone(ip=ir.InsertionPoint(function)).opview, aim)
             least = min(peak, least)
             if peak <= room or not budget:
                 function.erase()
@@ -100,18 +99,26 @@ def _result_bytes(function: Any) -> int:
     return sum(spec_of(r.type).nbytes for r in results if isinstance(r.type, ir.RankedTensorType))
 
 
-def _recompute(function: Any, room: int) -> int:
-    """Has a function compute values again, and returns its new peak, which may be more than there is room for."""
+def _recompute(function: Any, room: int) -> tuple[Any, int]:
+    """Has a function compute values again; returns what takes its place, and its peak, which may exceed the room."""
     program = _Program(function)
+    peak = simulate(program.graph).peak
     for _ in range(_ROUNDS):
         found = plan(program.graph, room)
         if not found.choice.dropped:
             break
+        before = function.operation.clone(ip=ir.InsertionPoint(function)).opview
         _Rewrite(program, found.choice).carry_out()
         program = _Program(function)
-        if simulate(program.graph).peak <= room:
+        reached = simulate(program.graph).peak
+        if reached >= peak:  # what is fused otherwise took all that the plan had spared
+            function.erase()
+            return before, peak
+        before.erase()
+        peak = reached
+        if peak <= room:
             break
-    return simulate(program.graph).peak
+    return function, peak
 
 
 class _Program:
