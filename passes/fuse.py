@@ -51,9 +51,9 @@ OPERATIONS_PER_BYTE = 16
 DISPATCH_BYTES = 32 * 1024
 #: What is no more than this may be kept for long.
 SMALL_BYTES = 1024
-#: How many tensors a group may read: targets limit the buffers of a dispatch.
+#: How many tensors a value that is not stored may be computed from, and how many a group may read.
 MAX_INPUTS = 12
-#: How many tensors a dispatch may read, compute and write.
+#: How many tensors a dispatch may read, compute and write: IREE's CPU devices take no more.
 MAX_TENSORS = 32
 
 
@@ -289,13 +289,18 @@ class FusionPlan:
             self.nodes.append(node)
         self.functions: dict[Any, Any] = {}
         self.plain_reductions: set[Node] = set()
+        #: What is stored because a kernel that computed it as well would read too many tensors.
+        self.divided: set[Node] = set()
         #: Reductions that compute a value by themselves though it is stored, see :meth:`_join_rows`.
         self.repeated: dict[Value, set[Node]] = {}
         #: An index that no node has which has to run before this one, or with it, exceeds.
         self.latest: dict[Node, int] = {}
         self._decide()
-        while bad := [r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple]:
-            self.plain_reductions.update(bad)
+        while (bad := {r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple}) | (
+            parts := {part for kernel in self._kernels() for part in self._too_many(kernel)}
+        ):
+            self.plain_reductions |= bad
+            self.divided |= parts
             self._decide()
 
     # -- stored or computed where it is used -------------------------------------------------------------------
@@ -308,8 +313,10 @@ class FusionPlan:
         for node in reversed(self.nodes):
             for value in node.results:
                 # A movement is no kernel: where it is needed as a tensor, so is what it moves.
-                value.needed = not node.fusable or any(
-                    not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users
+                value.needed = (
+                    not node.fusable
+                    or node in self.divided
+                    or any(not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users)
                 )
                 value.stored = value.needed
         cones: dict[Node, _Cone] = {}
@@ -457,6 +464,12 @@ class FusionPlan:
         """Whether a kernel that uses a value computes it, as it does all movements: they cost nothing."""
         node = value.producer
         return node is not None and node.fusable and (not value.stored or _moves(node))
+
+    def _too_many(self, kernel: Node) -> list[Node]:
+        """What a kernel computes its operands with, if it reads too many tensors for a dispatch, of a product even."""
+        if len(self.cone([kernel])[1]) <= MAX_TENSORS - 2:
+            return []
+        return [v.producer for v in kernel.operands if v.producer is not None and self._is_computed_in_place(v)]
 
     def _nest(self, result: Node) -> Nest:
         ops, _ = self.cone([result])

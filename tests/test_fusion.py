@@ -165,6 +165,16 @@ def test_fusion_changes_no_number(name: str) -> None:
         assert norm(a.numpy() - e.numpy()) <= RELATIVE * norm(e.numpy())
 
 
+def test_a_kernel_reads_no_more_tensors_than_devices_take() -> None:
+    def function(*xs: Tensor) -> Tensor:
+        a, b, c = (sum(xs[i + 1 : i + 12], xs[i]) for i in (0, 12, 24))
+        return volta.where(a > 0, b, c)
+
+    xs = [random(128, 64, seed=i) for i in range(36)]
+    compiled = volta.jit(function).lower(*xs).compile()
+    np.testing.assert_allclose(compiled(*xs).numpy(), function(*xs).numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_the_report_names_groups_bytes_and_lines() -> None:
     def function(x: Tensor, y: Tensor) -> Tensor:
         scaled = volta.tanh(x * y)
