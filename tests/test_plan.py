@@ -107,3 +107,19 @@ def test_loops_are_planned_too() -> None:
     found = plan_of(repeat, volta.spec((64, 64)), volta.spec((64, 64)))
     assert found.dispatches >= 1
     assert found.transients < 10 * SQUARE
+
+
+def test_the_branch_that_takes_most_counts() -> None:
+    def small(x):
+        return volta.tanh(x @ x) @ x
+
+    def large(x):
+        return volta.tanh(volta.concatenate([x, x, x]) @ x)[:64] @ x
+
+    def either(first, second):
+        return lambda which, x: volta.cond(which, first, second, x @ x) @ x
+
+    which, x = volta.spec((), "bool"), volta.spec((64, 64))
+    assert plan_of(lambda which, x: volta.cond(which, small, large, x), which, x).results == SQUARE
+    transients = {plan_of(either(*pair), which, x).transients for pair in ((small, large), (large, small))}
+    assert len(transients) == 1

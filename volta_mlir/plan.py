@@ -29,7 +29,8 @@ class Plan:
         transients: the most that is allocated for intermediate results at any time.
         dispatches: how many kernels are launched.
         kernels: how many different ones.
-        transfers: how many copies and fills are carried out between them. What is in a loop counts once.
+        transfers: how many copies and fills are carried out between them. What is in a loop counts once, and so does
+            what is in each branch; of memory, that of the branch which takes most.
         bytes_moved: the sizes of the tensors that kernels and transfers read and write, added up. A tensor that a
             kernel reads in part, or several times, counts once, and what pads a packed one does not.
     """
@@ -247,26 +248,33 @@ def _tensor_bytes(value: Any) -> int:
 
 
 def _read(function: Any, bytes_moved: int) -> Plan:
-    results = transients = live = dispatches = transfers = 0
+    transients = dispatches = transfers = 0
     kernels = set()
-    for op in _walk(function):
-        match op.name:
-            case "stream.resource.alloca" | "stream.resource.alloc":
-                size = _constant(op.operands[0])
-                if "external" in str(op.results[0].type):
-                    results += size
-                else:
-                    live += size
-                    transients = max(transients, live)
-            case "stream.resource.dealloca":
-                if "external" not in str(op.operands[0].type):
-                    live -= _constant(op.operands[1])
-            case "stream.cmd.dispatch":
-                dispatches += 1
-                kernels.add(str(op.attributes["entry_points"]))
-            case "stream.cmd.copy" | "stream.cmd.fill":
-                transfers += 1
-    return Plan(results, transients, dispatches, len(kernels), transfers, bytes_moved)
+    # What is allocated for results and transients at the end of each block, on the way there that takes most.
+    ends: dict[Any, tuple[int, int]] = {}
+    for block in function.regions[0].blocks:
+        before = [ends[predecessor] for predecessor in block.predecessors if predecessor in ends]
+        results, live = map(max, zip(*before, strict=True)) if before else (0, 0)
+        for op in (op for child in block for op in (child.operation, *_walk(child.operation))):
+            match op.name:
+                case "stream.resource.alloca" | "stream.resource.alloc":
+                    size = _constant(op.operands[0])
+                    if "external" in str(op.results[0].type):
+                        results += size
+                    else:
+                        live += size
+                        transients = max(transients, live)
+                case "stream.resource.dealloca":
+                    if "external" not in str(op.operands[0].type):
+                        live -= _constant(op.operands[1])
+                case "stream.cmd.dispatch":
+                    dispatches += 1
+                    kernels.add(str(op.attributes["entry_points"]))
+                case "stream.cmd.copy" | "stream.cmd.fill":
+                    transfers += 1
+        ends[block] = results, live
+    most = max(results for results, _ in ends.values())
+    return Plan(most, transients, dispatches, len(kernels), transfers, bytes_moved)
 
 
 def _walk(op: Any) -> Iterator[Any]:
