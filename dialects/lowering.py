@@ -111,6 +111,8 @@ class Lowering:
         output_maps: Sequence[Map],
         iterators: Sequence[str],
         body: Callable[..., Any],
+        *,
+        packed: bool = False,
     ) -> tuple[Any, ...]:
         """One ``linalg.generic``.
 
@@ -119,21 +121,26 @@ class Lowering:
             input_maps, output_maps: for each tensor, what indexes each of its axes; see :data:`Map`.
             iterators: "parallel" or "reduction" per loop.
             body: takes one scalar per input and per output, returns one scalar per output (a value or a tuple).
+            packed: whether IREE packs the operands of this product into tiles.
 
         Returns:
             The results, one per output.
         """
         loops = len(iterators)
-        maps = ir.ArrayAttr.get([_map_attr(loops, tuple(m)) for m in (*input_maps, *output_maps)])
+        attributes = {
+            "indexing_maps": ir.ArrayAttr.get([_map_attr(loops, tuple(m)) for m in (*input_maps, *output_maps)]),
+            "iterator_types": _iterator_attr(tuple(iterators)),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(inputs), len(outputs)]),
+        }
+        if packed:
+            from volta_mlir.iree_compiler import PACKED
+
+            attributes[PACKED] = ir.UnitAttr.get()
         op = ir.Operation.create(
             "linalg.generic",
             results=[o.type for o in outputs],
             operands=[*inputs, *outputs],
-            attributes={
-                "indexing_maps": maps,
-                "iterator_types": _iterator_attr(tuple(iterators)),
-                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(inputs), len(outputs)]),
-            },
+            attributes=attributes,
             regions=1,
         )
         elements = [v.type.element_type for v in (*inputs, *outputs)]

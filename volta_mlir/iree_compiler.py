@@ -39,6 +39,9 @@ log = logging.getLogger("volta.compile")
 
 Donations = Mapping[str, Mapping[int, int]]
 
+#: IREE's attribute of products whose operands are packed into tiles. Where no product has it, IREE packs those of all.
+PACKED = "iree.opt.data_tiling"
+
 _PACKAGE = str(Path(__file__).resolve().parent)
 _MAX_REPRODUCERS = 20
 
@@ -66,13 +69,14 @@ _DEFAULT_ARCHITECTURES = {"cpu": "host", "cuda": "sm_80", "vulkan": ""}
 # slower than O1 on the CPU and more of its dispatches failed ("exceeded stack allocation limit"); reassociation, which
 # O2 implies, makes float reductions vectorise and more accurate, so it is asked for by name. Data tiling makes matmuls
 # several times faster, and refuses contractions with more than one dimension of a kind ("large vector sizes").
+_PACKING = "--iree-opt-data-tiling"
 _OPTIMIZED = ("--iree-opt-level=O1", "--iree-llvmcpu-reassociate-fp-reductions=true")
 _ATTEMPTS = {
     "cpu": (
-        (*_OPTIMIZED, "--iree-opt-data-tiling"),
+        (*_OPTIMIZED, _PACKING),
         # Smaller tiles: a product with a long epilogue, such as an optimizer's update, needs too large vectors or too
         # much stack with IREE's own.
-        (*_OPTIMIZED, "--iree-opt-data-tiling", "--iree-llvmcpu-matmul-tile-bytes=32768"),
+        (*_OPTIMIZED, _PACKING, "--iree-llvmcpu-matmul-tile-bytes=32768"),
         _OPTIMIZED,
         ("--iree-opt-level=O0",),
     ),
@@ -116,21 +120,28 @@ class Target:
     def __str__(self) -> str:
         return " ".join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
 
-    @property
-    def attempts(self) -> tuple[tuple[str, ...], ...]:
-        """Complete ``iree-compile`` flags, best first; the others are for graphs that do not compile with those."""
+    def attempts(self, text: str = PACKED) -> tuple[tuple[str, ...], ...]:
+        """Complete ``iree-compile`` flags, best first; the others are for graphs that do not compile with those.
+
+        Args:
+            text: the program. Nothing is packed in one that says so of no product.
+        """
         fixed = _BACKENDS[self.kind] + _NUMERICS
         if self.architecture:
             fixed += (_ARCHITECTURE_FLAGS[self.kind] + self.architecture,)
-        return tuple(fixed + varied + self.options for varied in _ATTEMPTS[self.kind])
+        left_out = () if PACKED in text else (_PACKING,)
+        return tuple(
+            fixed + tuple(flag for flag in varied if flag not in left_out) + self.options
+            for varied in _ATTEMPTS[self.kind]
+        )
 
-    def flags(self) -> tuple[str, ...]:
-        """The ``iree-compile`` flags that are tried first."""
-        return self.attempts[0]
+    def flags(self, text: str = PACKED) -> tuple[str, ...]:
+        """The ``iree-compile`` flags that are tried first for a program."""
+        return self.attempts(text)[0]
 
     def fingerprint(self) -> str:
         """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
-        parts = [*map(shlex.join, self.attempts), compiler_version()]
+        parts = [*map(shlex.join, self.attempts()), compiler_version()]
         if self.kind == "cpu" and self.architecture == "host":
             parts.append(_host_cpu())
         return "\n".join(parts)
@@ -241,7 +252,7 @@ def compile_module(
     compiler_version()  # raises where there is no compiler
     kept = {f: dict(pairs) for f, pairs in (donations or {}).items() if pairs}
     text = emit(kept)
-    reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags())
+    reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags(text))
     compiled = _compile_somehow(emit, text, kept, target, reproducer, "plans" if plan_only else "module")
     reproducer.remove()
     for dropped in compiled.report.dropped:
@@ -255,7 +266,7 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
     Raises:
         CompileError: the program does not compile.
     """
-    answer = _scheduled(Request(text, Target.parse(target).flags(), {}, "schedule"))
+    answer = _scheduled(Request(text, Target.parse(target).flags(text), {}, "schedule"))
     assert isinstance(answer, bytes)
     return answer.decode()
 
@@ -312,7 +323,7 @@ def _compile_somehow(
     wanted: Literal["module", "plans"],
 ) -> Compiled:
     first_error: CompileError | None = None
-    for flags in target.attempts:
+    for flags in target.attempts(text):
         kept, source = {f: dict(pairs) for f, pairs in donations.items()}, text
         dropped: list[DroppedDonation] = []
         try:

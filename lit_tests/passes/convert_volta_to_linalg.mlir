@@ -20,6 +20,21 @@ func.func @affine(%x: tensor<4x8xf32>, %w: tensor<8x16xf32>, %b: tensor<16xf32>)
 
 // -----
 
+// The operands of a product are packed, but not where the second stays in the cache as it is.
+
+// CHECK-LABEL: func.func @packed
+// CHECK: linalg.generic {{.*}} tensor<1024x1024xf32>) {{.*}}iree.opt.data_tiling
+// CHECK: linalg.generic {{.*}} tensor<1024x32xf32>) outs(%{{[0-9]+}} : tensor<2048x32xf32>) {
+// CHECK: linalg.generic {{.*}} tensor<1024x31xf32>) {{.*}}iree.opt.data_tiling
+func.func @packed(%x: tensor<2048x1024xf32>, %w: tensor<1024x1024xf32>, %v: tensor<1024x32xf32>, %u: tensor<1024x31xf32>) -> (tensor<2048x1024xf32>, tensor<2048x32xf32>, tensor<2048x31xf32>) {
+  %0 = "volta.dot_general"(%x, %w) {dtype = f32, lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<2048x1024xf32>, tensor<1024x1024xf32>) -> tensor<2048x1024xf32>
+  %1 = "volta.dot_general"(%x, %v) {dtype = f32, lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<2048x1024xf32>, tensor<1024x32xf32>) -> tensor<2048x32xf32>
+  %2 = "volta.dot_general"(%x, %u) {dtype = f32, lhs_batch = array<i64>, rhs_batch = array<i64>, lhs_contract = array<i64: 1>, rhs_contract = array<i64: 0>} : (tensor<2048x1024xf32>, tensor<1024x31xf32>) -> tensor<2048x31xf32>
+  return %0, %1, %2 : tensor<2048x1024xf32>, tensor<2048x32xf32>, tensor<2048x31xf32>
+}
+
+// -----
+
 // Unsigned types lose their sign; the operations keep it.
 
 // CHECK-LABEL: func.func @unsigned
