@@ -670,16 +670,31 @@ class Compiled:
             raise self._over_budget(budget, peak)
         return replace(artifact, report=replace(artifact.report, goal=self._goal))
 
+    @property
+    def _targets(self) -> tuple[Any, ...]:
+        """The ways to compile, the fastest program first, then one that takes less memory."""
+        if self.target.kind != "cpu":
+            return (self.target,)
+        return self.target, replace(self.target, options=(*self.target.options, *_SMALLER))
+
     def _least(self) -> Any:
-        """Sets the goal for volta-remat to as little as possible, or to nothing where IREE then takes less.
+        """Sets the target, and the goal for volta-remat, to what IREE takes the least memory with.
 
         Returns:
             The artifact, without code.
         """
-        artifacts = {goal: self._planned(goal) for goal in (0, _UNBOUNDED)}
-        goal = min(artifacts, key=lambda goal: self._peak(artifacts[goal].report.plans[self.lowered.name]))
+        fastest, *smaller = self._targets
+        best: Any = None
+        # To compute nothing again may take less than as much as possible: the copies may be fused less well.
+        for target, goal in ((fastest, _UNBOUNDED), (fastest, 0), *((target, 0) for target in smaller)):
+            self.target = target
+            artifact = self._planned(goal)
+            peak = self._peak(artifact.report.plans[self.lowered.name])
+            if best is None or peak < best[0]:
+                best = peak, target, goal, artifact
+        _, self.target, goal, artifact = best
         self._plan_for(goal)
-        return artifacts[goal]
+        return artifact
 
     def _fit(self, budget: int) -> Any:
         """Sets the goal for volta-remat, which works with a model, such that what IREE allocates is in the budget.
@@ -691,7 +706,7 @@ class Compiled:
             BudgetError: it can't be.
         """
         least = None
-        for target in (self.target, replace(self.target, options=(*self.target.options, *_SMALLER))):
+        for target in self._targets:
             self.target = target
             best = last = None
             low, high, goal = 0, budget, budget
