@@ -36,7 +36,7 @@ def lowered_chain(length: int, budget: Any, rows: int = 1024, width: int = 64) -
 
 @cache
 def gpt_step(budget: Any) -> Lowered:
-    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    config = gpt.Config(layers=1, width=64, heads=4, context=64, vocabulary=11, batch=4)
     params = tree.map(Tensor, gpt.init(config))
     m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
     tokens, targets = map(Tensor, next(gpt.batches(config)))
@@ -67,7 +67,7 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
 
 @pytest.mark.no_cover
 def test_budgets_are_kept_and_change_no_number() -> None:
-    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    config = gpt.Config(layers=1, width=64, heads=4, context=64, vocabulary=11, batch=4)
     tokens, targets = map(Tensor, next(gpt.batches(config)))
 
     def results(compiled: Compiled) -> list[np.ndarray]:
@@ -78,10 +78,9 @@ def test_budgets_are_kept_and_change_no_number() -> None:
 
     free, least = compiled_gpt(None), compiled_gpt("min")
     assert peak(least) < peak(free)
-    half = (peak(free) + peak(least)) // 2
-    middle = compiled_gpt(half)
-    assert peak(middle) <= half
-    assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
+    budget = (peak(free) + 3 * peak(least)) // 4
+    middle = compiled_gpt(budget)
+    assert peak(middle) <= budget  # of what IREE allocates: it did not undo it
     assert not free.remat_report().rows
     assert 0 < middle.remat_report().flops < least.remat_report().flops
     expected = results(free)
@@ -123,7 +122,7 @@ def test_convolutions_and_running_statistics() -> None:
 
     def new_model() -> nn.Module:
         nn.manual_seed(0)
-        blocks = [(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(10)]
+        blocks = [(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(6)]
         return nn.Sequential(*(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(8 * 16 * 16, 5))
 
     def step(model: nn.Module, state: Any, x: Tensor, y: Tensor) -> Any:

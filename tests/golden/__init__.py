@@ -72,7 +72,7 @@ def _training(model: nn.Module, optimizer: Any, loss: Callable[..., Tensor], *ba
 
 
 def _gpt() -> Any:
-    config = gpt.Config(layers=4, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
     params = tree.map(Tensor, gpt.init(config))
     m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
     tokens, targets = map(Tensor, next(gpt.batches(config)))

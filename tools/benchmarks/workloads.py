@@ -153,6 +153,6 @@ MEMORY_WORKLOADS: dict[str, Training] = {
         Training("GPT, 12 layers", "gpt", gpt.Config(12, width=768, heads=12, context=512, batch=4), gpt.SMALL),
         Training("ResNet-18, 16 images", "resnet", ResNet(18, 16, 224), ResNet(18, 2, 32)),
         Training("ResNet-50, 16 images", "resnet", ResNet(50, 16, 224), ResNet(50, 2, 32)),
-        Training("MLP, 100 layers", "mlp", _DEEP, MLP((16,) * 9, 256)),
+        Training("MLP, 100 layers", "mlp", _DEEP, MLP((16,) * 6, 256)),
     )
 }
