@@ -119,7 +119,7 @@ _CODECS: dict[Any, tuple[Any, Any]] = {
 
 
 def _attribute_value(op: Any, key: str) -> Any:
-    return op.attribute_values()[key]
+    return _CODECS[op.attribute_types[key]][1](op.operation.attributes[key])
 
 
 class Op(Volta.Operation):  # type: ignore[name-defined]  # the bindings add the attribute

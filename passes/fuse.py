@@ -108,6 +108,8 @@ class Node:
     #: Whether it depends on no argument. IREE computes that once, and takes one result of a kernel for another then.
     is_constant: bool = False
     is_view: bool = False
+    #: Whether it only moves elements or makes them from nothing, which no kernel is needed for.
+    moves: bool = False
 
     @cached_property
     def result(self) -> "Value":
@@ -259,6 +261,16 @@ class _Cone:
     users: list[Node] | None = None
     stored: bool = False
 
+    @cached_property
+    def flops(self) -> float:
+        """Operations for one element of the result."""
+        return math.fsum(node.flops for node in self.ops)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """The bytes that are read."""
+        return sum(value.nbytes for value in self.inputs)
+
     @staticmethod
     def of(node: Node, parts: list["_Cone"]) -> "_Cone":
         """The cone of an op."""
@@ -285,6 +297,7 @@ class FusionPlan:
             node.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
             node.is_reduction = isinstance(op, Reduce)
             node.is_view = is_view(op)
+            node.moves = not isinstance(op, Elementwise | AfterOp) and not node.is_reduction
             node.fusable = _can_be_fused(op)
             self.nodes.append(node)
         self.functions: dict[Any, Any] = {}
@@ -295,6 +308,8 @@ class FusionPlan:
         self.repeated: dict[Value, set[Node]] = {}
         #: An index that no node has which has to run before this one, or with it, exceeds.
         self.latest: dict[Node, int] = {}
+        #: What was decided about each op that can be computed in another's loops, and what for.
+        self._cones: dict[Node, _Cone] = {}
         self._decide()
         while (bad := {r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple}) | (
             parts := {part for kernel in self._kernels() for part in self._too_many(kernel)}
@@ -316,13 +331,12 @@ class FusionPlan:
                 value.needed = (
                     not node.fusable
                     or node in self.divided
-                    or any(not self._inlines(user) or (_moves(user) and user.result.needed) for user in value.users)
+                    or any(not self._inlines(user) or (user.moves and user.result.needed) for user in value.users)
                 )
                 value.stored = value.needed
-        cones: dict[Node, _Cone] = {}
         for _ in range(4):  # each round knows better which kernels use a value
             kernels = self._kernels_of_values()
-            if not self._revise(kernels, cones):
+            if not self._revise(kernels):
                 break
         self._join_rows(kernels)
 
@@ -335,16 +349,16 @@ class FusionPlan:
                 for user in node.result.users:
                     if not self._inlines(user):
                         continue
-                    if user.is_reduction or (user.result.stored and not _moves(user)):
+                    if user.is_reduction or (user.result.stored and not user.moves):
                         found[user] = None
                     else:
                         found.update(kernels[user.result])
                 kernels[node.result] = found
         return kernels
 
-    def _revise(self, kernels: Mapping[Value, Collection[Node]], cones: dict[Node, _Cone]) -> bool:
+    def _revise(self, kernels: Mapping[Value, Collection[Node]]) -> bool:
         """Decides anew what is stored, where that depends on something new, and whether anything changed."""
-        changed = False
+        changed, cones = False, self._cones
         for node in self.nodes:
             if not node.fusable:
                 continue
@@ -353,24 +367,21 @@ class FusionPlan:
             cone = cones.get(node)
             if cone is None or cone.parts != parts:
                 cone = cones[node] = _Cone.of(node, parts)
-            if not node.result.needed and not _moves(node):
+            if not node.result.needed and not node.moves:
                 users = list(kernels[node.result])
                 if cone.users != users:
                     cone.users = users
-                    cone.stored = self._is_cheaper_stored(node, cone.ops, cone.inputs, users)
+                    cone.stored = self._is_cheaper_stored(node, cone, users)
                 changed |= cone.stored != node.result.stored
                 node.result.stored = cone.stored
         return changed
 
-    def _is_cheaper_stored(
-        self, node: Node, ops: Collection[Node], leaves: Collection[Value], kernels: Collection[Node]
-    ) -> bool:
+    def _is_cheaper_stored(self, node: Node, cone: _Cone, kernels: Collection[Node]) -> bool:
         """Whether storing a value costs less than computing it in each of the kernels that use it."""
-        flops = math.fsum(n.flops for n in ops)
-        value, count = node.result, len(kernels)
-        if len(leaves) > MAX_INPUTS or (count > 1 and not self.options.recompute):
+        value, count, flops = node.result, len(kernels), cone.flops
+        if len(cone.inputs) > MAX_INPUTS or (count > 1 and not self.options.recompute):
             return True
-        size, read = value.nbytes, sum(v.nbytes for v in leaves)
+        size, read = value.nbytes, cone.nbytes
         elements = sum(k.elements for k in kernels)
         if count > 1 and self._share_rows(kernels):
             count = 1  # a row is read once for all of them
@@ -397,7 +408,7 @@ class FusionPlan:
         for value, users in kernels.items():
             node = value.producer
             assert node is not None
-            if not value.stored or _moves(node):
+            if not value.stored or node.moves:
                 continue
             same = [k for k in users if k.loops == node.loops]
             reductions = {k for k in same if self._folds_rows(k)}
@@ -440,7 +451,7 @@ class FusionPlan:
             if node.is_reduction:
                 if node not in self.plain_reductions and node.operands[0].spec.size:
                     yield node
-            elif node.fusable and not _moves(node) and node.result.stored:
+            elif node.fusable and not node.moves and node.result.stored:
                 yield node
 
     def cone(self, results: list[Node]) -> tuple[list[Node], list[Value]]:
@@ -463,7 +474,7 @@ class FusionPlan:
     def _is_computed_in_place(value: Value) -> bool:
         """Whether a kernel that uses a value computes it, as it does all movements: they cost nothing."""
         node = value.producer
-        return node is not None and node.fusable and (not value.stored or _moves(node))
+        return node is not None and node.fusable and (not value.stored or node.moves)
 
     def _too_many(self, kernel: Node) -> list[Node]:
         """What a kernel computes its operands with, if it reads too many tensors for a dispatch, of a product even."""
@@ -775,11 +786,6 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
 def _spec(value: Any) -> TensorSpec:
     """The spec of a value, an empty one for what is no tensor."""
     return spec_of(value.type) if isinstance(value.type, ir.RankedTensorType) else TensorSpec((0,), bool_)
-
-
-def _moves(node: Node) -> bool:
-    """Whether an op only moves elements or makes them from nothing, which no kernel is needed for."""
-    return not isinstance(node.op, Elementwise | AfterOp) and not node.is_reduction
 
 
 # -- the report ----------------------------------------------------------------------------------------------------
