@@ -46,6 +46,8 @@ _WORTHWHILE = 32 * 2**20
 _ATTEMPTS = 6
 #: How often what is left over the budget is planned anew, around the new peak.
 _ROUNDS = 3
+#: How much more than was planned, as a share, may come out without another attempt.
+_CLOSE = 0.03
 
 
 @dataclass
@@ -62,8 +64,10 @@ class Remat(Pass, name="volta-remat"):
         for function in functions(module):
             if is_private(function) or function.is_external or is_fused(function) or len(function.body.blocks) > 1:
                 continue
-            if self.budget is not None:
+            if self.budget:
                 self._meet(function, self.budget)
+            elif self.budget == 0:
+                _minimize(function)
             elif _result_bytes(function) > _WORTHWHILE:
                 program = _Program(function)
                 found = spare(program.graph, self.share)
@@ -73,13 +77,13 @@ class Remat(Pass, name="volta-remat"):
         program = _Program(function)
         room = budget - program.fixed
         aim, least = max(room, 0), simulate(program.graph).peak
-        if budget and least <= room:
+        if least <= room:
             return
         for number in range(_ATTEMPTS):
             # Copies change what is fused, and so the peak, a little: what comes out may miss what was aimed at.
-            attempt, peak = _recompute(function.operation.clone(ip=ir.InsertionPoint(function)).opview, aim)
+            attempt, peak, _ = _recompute(_copy(function), aim)
             least = min(peak, least)
-            if peak <= room or not budget:
+            if peak <= room:
                 function.erase()
                 return
             attempt.erase()
@@ -99,26 +103,58 @@ def _result_bytes(function: Any) -> int:
     return sum(spec_of(r.type).nbytes for r in results if isinstance(r.type, ir.RankedTensorType))
 
 
-def _recompute(function: Any, room: int) -> tuple[Any, int]:
-    """Has a function compute values again; returns what takes its place, and its peak, which may exceed the room."""
+def _minimize(function: Any) -> None:
+    """Puts in place of a function what takes the least that is found.
+
+    Where copies are fused so that less is spared than was planned, a plan that spares less may come to more.
+    """
+    base = least = simulate(_Program(function).graph).peak
+    best, aim, lowest = function, 0, 0
+    for number in range(_ATTEMPTS):
+        attempt, peak, planned = _recompute(_copy(function), aim)
+        worse = attempt
+        if peak < least:
+            worse, best, least = best, attempt, peak
+        if worse is not function:
+            worse.erase()
+        if peak <= planned * (1 + _CLOSE):
+            break
+        lowest = lowest or planned
+        aim = lowest + (base - lowest) * (number + 1) // 8
+    if best is not function:
+        function.erase()
+
+
+def _copy(function: Any) -> Any:
+    return function.operation.clone(ip=ir.InsertionPoint(function)).opview
+
+
+def _recompute(function: Any, room: int) -> tuple[Any, int, int]:
+    """Has a function compute values again.
+
+    Returns:
+        What takes its place; its peak, which may exceed the room; and the peak that was planned at first.
+    """
     program = _Program(function)
-    peak = simulate(program.graph).peak
-    for _ in range(_ROUNDS):
+    peak = planned = simulate(program.graph).peak
+    for number in range(_ROUNDS):
         found = plan(program.graph, room)
+        if not number:
+            planned = found.outcome.peak
         if not found.choice.dropped:
             break
-        before = function.operation.clone(ip=ir.InsertionPoint(function)).opview
+        before = _copy(function)
         _Rewrite(program, found.choice).carry_out()
         program = _Program(function)
         reached = simulate(program.graph).peak
         if reached >= peak:  # what is fused otherwise took all that the plan had spared
             function.erase()
-            return before, peak
+            return before, peak, planned
         before.erase()
         peak = reached
         if peak <= room:
             break
-    return function, peak
+    return function, peak, planned
 
 
 class _Program:
