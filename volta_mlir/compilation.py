@@ -68,6 +68,8 @@ _FITTING_ROUNDS = 6
 _UNBOUNDED = 2**62
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
 _SMALLER = ("--iree-opt-data-tiling=false",)
+#: The share of the peak that they have to save where nothing asks for so much.
+_WORTHWHILE = 0.05
 
 #: A warning is given when a function has been traced this many times.
 RETRACE_WARNING = 8
@@ -680,6 +682,8 @@ class Compiled:
     def _least(self) -> Any:
         """Sets the target, and the goal for volta-remat, to what IREE takes the least memory with.
 
+        But what takes much more time has to take notably less memory.
+
         Returns:
             The artifact, without code.
         """
@@ -690,7 +694,7 @@ class Compiled:
             self.target = target
             artifact = self._planned(goal)
             peak = self._peak(artifact.report.plans[self.lowered.name])
-            if best is None or peak < best[0]:
+            if best is None or peak < best[0] * (1 - _WORTHWHILE if target is not fastest else 1):
                 best = peak, target, goal, artifact
         _, self.target, goal, artifact = best
         self._plan_for(goal)
