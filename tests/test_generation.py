@@ -20,8 +20,12 @@ from volta_mlir.tokens import Tokenizer, padded_size
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
+    return new_model(layers=1)
+
+
+def new_model(layers: int) -> nn.Module:
     nn.manual_seed(0)
-    config = smollm2.Config(vocabulary=40, context=64, width=16, layers=1, heads=4, kv_heads=2, hidden=24)
+    config = smollm2.Config(vocabulary=40, context=64, width=16, layers=layers, heads=4, kv_heads=2, hidden=24)
     found = models.SmolLM2(config).eval()
     # Scores that differ enough for rounding not to matter.
     found.model.embed_tokens.weight = nn.Parameter(3 * found.model.embed_tokens.weight)
@@ -72,7 +76,8 @@ def test_what_is_drawn_follows_from_the_seed(model: Any) -> None:
     assert drawn(temperature=100.0, top_k=1) == drawn(temperature=1e-4) == drawn(temperature=2.0, top_p=1e-6) == drawn()
 
 
-def test_the_cache_is_updated_in_place(model: Any) -> None:
+def test_the_cache_is_updated_in_place() -> None:
+    model: Any = new_model(layers=4)
     cache = model.new_cache(1, 64)
     arguments = model, cache, Tensor([[3]]), Tensor(1.0), None, None, None
     compiled = _step.lower(*arguments).compile()

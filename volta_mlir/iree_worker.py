@@ -93,7 +93,6 @@ def handle(request: Request) -> Answer:
     try:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
             invocation.run("flow")
-            invocation.stop_verifying()
             invocation.inline()
             bytes_moved = read_bytes_moved(invocation.module())
             invocation.run_pipelines(_SCHEDULING)
@@ -197,15 +196,6 @@ class _Invocation:
         for pipeline in pipelines:
             if not self._invocation.execute_text_pass_pipeline(pipeline):
                 raise _Refused(pipeline)
-
-    def stop_verifying(self) -> None:
-        """Has IREE check the program no more after each of its passes, which takes a quarter of the whole time.
-
-        Up to the flow phase it does: there it has made invalid ops of valid programs, which are to be refused.
-        """
-        set_verify = self._api.ctypes_dl._dylib.ireeCompilerInvocationSetVerifyIR
-        set_verify.restype, set_verify.argtypes = None, [ctypes.c_void_p, ctypes.c_bool]
-        set_verify(self._invocation._inv_p, False)
 
     def vmfb(self) -> bytes:
         with self._api.Output.open_membuffer() as output:
