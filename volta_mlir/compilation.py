@@ -64,6 +64,9 @@ log = logging.getLogger("volta.trace")
 _FUSION = {"volta-align", "volta-fuse", "volta-outline"}
 #: How often the goal of rematerialisation is corrected by what IREE would allocate.
 _FITTING_ROUNDS = 6
+#: The share of a budget that is used well enough for no further round; and by how much a guess is lowered, as a share,
+#: since the next plan rarely takes exactly as many times more than the model says as the last one did.
+_WELL_USED, _CAUTION = 0.95, 0.03
 #: A goal of rematerialisation that needs none.
 _UNBOUNDED = 2**62
 #: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
@@ -721,7 +724,7 @@ class Compiled:
                 least = peak if least is None else min(peak, least)
                 if peak <= budget:
                     best, low = (self._goal, artifact), max(goal, peak - plan.transients)
-                    if goal == budget or peak > 0.95 * budget:
+                    if goal == budget or peak > _WELL_USED * budget:
                         break
                 elif not self._goal:  # as little as possible
                     break
@@ -729,7 +732,7 @@ class Compiled:
                     high = goal
                 # IREE takes more than the model says, about as many times more for one goal as for another.
                 fixed = peak - plan.transients
-                guess = fixed + int(0.97 * (goal - fixed) * (budget - fixed) / max(plan.transients, 1))
+                guess = fixed + int((1 - _CAUTION) * (goal - fixed) * (budget - fixed) / max(plan.transients, 1))
                 if best is None and (not low < guess < high or peak == last or number == _FITTING_ROUNDS - 2):
                     goal = 0
                 else:
