@@ -578,8 +578,6 @@ def convolve(b, geometry, x, w, dtype):
     if groups > 1 and min(inputs, outputs) == 1:
         return depthwise(b, geometry, x, w, dtype)
     w = kept_apart(b, w, TensorSpec(geometry.shapes["w"], dtype))
-    if groups == 1 and all(flat):
-        return pointwise(b, geometry, x, w, dtype)
     if groups == 1:
         return one_group(b, geometry, x, w, dtype)
     parts = []
@@ -590,16 +588,6 @@ def convolve(b, geometry, x, w, dtype):
         kernel = b.extract_slice(w, of_w, one.shapes["w"], [1] * len(of_w))
         parts.append(one_group(b, one, mine, kernel, dtype))
     return concatenated(b, parts, len(counts), TensorSpec(geometry.shapes["y"], dtype))
-
-
-def pointwise(b, geometry, x, w, dtype):
-    """A convolution with a kernel of extent 1 along all axes: a matrix product."""
-    kernel = TensorSpec((geometry.inputs, geometry.outputs), dtype)
-    rows = TensorSpec(tuple(x.type.shape), dtype)
-    return contract(
-        b, x, b.reshape(w, kernel), rows, kernel,
-        lhs_batch=(), rhs_batch=(), lhs_contract=(rows.rank - 1,), rhs_contract=(0,), dtype=dtype,
-    )  # fmt: skip
 
 
 def along_some_axes(b, geometry, flat, x, w, dtype):
@@ -653,8 +641,18 @@ def product_added(dtype):
 
 
 def one_group(b, geometry, x, w, dtype):
-    """A convolution in which all channels mix: loops over N, spatial…, O, kernel…, I."""
+    """A convolution in which all channels mix: loops over N, spatial…, O, kernel…, I.
+
+    A kernel of extent 1 along all axes makes it a matrix product.
+    """
     rank = geometry.rank
+    if all(axis.window == 1 for axis in geometry.axes):
+        kernel = TensorSpec((geometry.inputs, geometry.outputs), dtype)
+        elements = TensorSpec(tuple(x.type.shape), dtype)
+        return contract(
+            b, x, b.reshape(w, kernel), elements, kernel,
+            lhs_batch=(), rhs_batch=(), lhs_contract=(1 + rank,), rhs_contract=(0,), dtype=dtype,
+        )  # fmt: skip
     taps = range(2 + rank, 2 + 2 * rank)
     start = b.filled(b.scalar(0, dtype), TensorSpec(geometry.shapes["y"], dtype))
     return b.generic(
