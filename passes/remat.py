@@ -108,21 +108,18 @@ def _minimize(function: Any) -> None:
 
     Where copies are fused so that less is spared than was planned, a plan that spares less may come to more.
     """
-    base = least = simulate(_Program(function).graph).peak
-    best, aim, lowest = function, 0, 0
-    for number in range(_ATTEMPTS):
-        attempt, peak, planned = _recompute(_copy(function), aim)
-        worse = attempt
-        if peak < least:
-            worse, best, least = best, attempt, peak
-        if worse is not function:
+    best, least, lowest = _recompute(_copy(function), 0)
+    if least > lowest * (1 + _CLOSE):
+        base = simulate(_Program(function).graph).peak
+        for number in range(1, _ATTEMPTS):
+            attempt, peak, planned = _recompute(_copy(function), lowest + (base - lowest) * number // 8)
+            worse = attempt
+            if peak < least:
+                worse, best, least = best, attempt, peak
             worse.erase()
-        if peak <= planned * (1 + _CLOSE):
-            break
-        lowest = lowest or planned
-        aim = lowest + (base - lowest) * (number + 1) // 8
-    if best is not function:
-        function.erase()
+            if peak <= planned * (1 + _CLOSE):
+                break
+    function.erase()
 
 
 def _copy(function: Any) -> Any:
@@ -272,7 +269,7 @@ def _bytes_read(user: Node, value: Value) -> int:
 
 
 def _packs(node: Node) -> bool:
-    """Whether IREE packs what an op reads into tiles: what the first run packs would be kept for the second."""
+    """Whether IREE may pack what an op reads into tiles: what the first run packs would be kept for the second."""
     if isinstance(node.op, DotGeneralOp):
         return True
     if not isinstance(node.op, ConvolutionOp):
