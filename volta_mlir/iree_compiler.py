@@ -120,24 +120,24 @@ class Target:
     def __str__(self) -> str:
         return " ".join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
 
-    def attempts(self, text: str = PACKED) -> tuple[tuple[str, ...], ...]:
+    def attempts(self, packing: bool = True) -> tuple[tuple[str, ...], ...]:
         """Complete ``iree-compile`` flags, best first; the others are for graphs that do not compile with those.
 
         Args:
-            text: the program. Nothing is packed in one that says so of no product.
+            packing: whether some product says that it is packed; where none does, IREE would pack all of them.
         """
         fixed = _BACKENDS[self.kind] + _NUMERICS
         if self.architecture:
             fixed += (_ARCHITECTURE_FLAGS[self.kind] + self.architecture,)
-        left_out = () if PACKED in text else (_PACKING,)
+        left_out = () if packing else (_PACKING,)
         return tuple(
             fixed + tuple(flag for flag in varied if flag not in left_out) + self.options
             for varied in _ATTEMPTS[self.kind]
         )
 
-    def flags(self, text: str = PACKED) -> tuple[str, ...]:
-        """The ``iree-compile`` flags that are tried first for a program."""
-        return self.attempts(text)[0]
+    def flags(self, packing: bool = True) -> tuple[str, ...]:
+        """The ``iree-compile`` flags that are tried first."""
+        return self.attempts(packing)[0]
 
     def fingerprint(self) -> str:
         """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
@@ -252,7 +252,7 @@ def compile_module(
     compiler_version()  # raises where there is no compiler
     kept = {f: dict(pairs) for f, pairs in (donations or {}).items() if pairs}
     text = emit(kept)
-    reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags(text))
+    reproducer = _Reproducer.write(reproducers or Cache().directory, text, target.flags(PACKED in text))
     compiled = _compile_somehow(emit, text, kept, target, reproducer, "plans" if plan_only else "module")
     reproducer.remove()
     for dropped in compiled.report.dropped:
@@ -266,7 +266,7 @@ def schedule_text(text: str, target: Target | str = "cpu") -> str:
     Raises:
         CompileError: the program does not compile.
     """
-    answer = _scheduled(Request(text, Target.parse(target).flags(text), {}, "schedule"))
+    answer = _scheduled(Request(text, Target.parse(target).flags(PACKED in text), {}, "schedule"))
     assert isinstance(answer, bytes)
     return answer.decode()
 
@@ -323,7 +323,7 @@ def _compile_somehow(
     wanted: Literal["module", "plans"],
 ) -> Compiled:
     first_error: CompileError | None = None
-    for flags in target.attempts(text):
+    for flags in target.attempts(PACKED in text):
         kept, source = {f: dict(pairs) for f, pairs in donations.items()}, text
         dropped: list[DroppedDonation] = []
         try:
