@@ -12,7 +12,7 @@ from volta_mlir.errors import DTypeError
 from volta_mlir.mlir import arith, spec_of
 
 #: A right operand of up to this many bytes needs no packing, if the left one has this many rows or more. IREE 3.13
-#: takes 0.7 to 1.1 times as long without it for float32, and makes no copies; but 5 to 12 times as long for odd extents
+#: takes 0.5 to 1.2 times as long without it for float32, and makes no copies; but 5 to 12 times as long for odd extents
 #: (37), 1.4 times for bfloat16, and 2 to 6 times where the sum is over the rows.
 CACHED_BYTES, MANY_ROWS, WHOLE_TILE = 2**20, 1024, 16
 

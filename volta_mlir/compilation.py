@@ -69,7 +69,7 @@ _FITTING_ROUNDS = 6
 _WELL_USED, _CAUTION = 0.95, 0.03
 #: A goal of rematerialisation that needs none.
 _UNBOUNDED = 2**62
-#: iree-compile flags that take less memory, and much more time: products read and write their operands as they are.
+#: iree-compile flags that take less memory, and up to four times as long: products read and write operands as they are.
 _SMALLER = ("--iree-opt-data-tiling=false",)
 #: The share of the peak that they have to save where nothing asks for so much.
 _WORTHWHILE = 0.05
