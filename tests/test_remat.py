@@ -36,7 +36,7 @@ def lowered_chain(length: int, budget: Any, rows: int = 1024, width: int = 64) -
 
 @cache
 def gpt_step(budget: Any) -> Lowered:
-    config = gpt.Config(layers=1, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
     params = tree.map(Tensor, gpt.init(config))
     m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
     tokens, targets = map(Tensor, next(gpt.batches(config)))
@@ -67,7 +67,7 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
 
 @pytest.mark.no_cover
 def test_budgets_are_kept_and_change_no_number() -> None:
-    config = gpt.Config(layers=1, width=64, heads=4, context=64, vocabulary=11, batch=4)
+    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
     tokens, targets = map(Tensor, next(gpt.batches(config)))
 
     def results(compiled: Compiled) -> list[np.ndarray]:
@@ -78,12 +78,12 @@ def test_budgets_are_kept_and_change_no_number() -> None:
 
     free, least = compiled_gpt(None), compiled_gpt("min")
     assert peak(least) < peak(free)
-    budget = (peak(free) + peak(least)) // 2
-    middle = compiled_gpt(budget)
-    assert peak(middle) <= budget  # of what IREE allocates: it did not undo it
+    half = (peak(free) + peak(least)) // 2
+    middle = compiled_gpt(half)
+    assert peak(middle) <= half
+    assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
     assert not free.remat_report().rows
-    assert middle.remat_report().flops > 0
-    assert least.remat_report().flops > 0
+    assert 0 < middle.remat_report().flops < least.remat_report().flops
     expected = results(free)
     for compiled in (middle, least):
         for e, a in zip(expected, results(compiled), strict=True):
