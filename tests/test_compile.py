@@ -675,3 +675,64 @@ def test_the_parts_of_the_stream_phase_make_the_same_program(target: str) -> Non
                 invocation.run("stream", after="flow")
             programs.append(str(invocation.module()))
     assert programs[0] == programs[1]
+
+
+def test_what_reads_a_part_that_was_written_runs_after_it() -> None:
+    """IREE starts both at once: between them, another part is written."""
+    place = volta.jit(
+        lambda all, new, length: volta.dynamic_update_slice(
+            all, new, volta.stack([volta.zeros_like(length), length, 0])
+        ),
+    ).lower(volta.spec((2, 8, 2)), volta.spec((2, 1, 2)), volta.spec((), "int32"))
+    schedule = schedule_text(place._at("linalg").operation.get_asm(print_generic_op_form=True))
+    assert "stream.async.slice" in schedule
+    assert "stream.async.concurrent" not in schedule
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        ("%second, %size, %eight, %twelve, %four", 1),  # what %second wrote
+        ("%third, %size, %eight, %twelve, %four", 1),  # the same, though %third is not in the way
+        ("%third, %size, %twelve, %size, %four", 1),
+        ("%third, %size, %unknown, %size, %four", 1),
+        ("%a, %size, %eight, %twelve, %four", 1),  # what was there before, while it is overwritten
+        ("%a, %size, %size, %more, %four", 0),
+        ("%other, %size, %eight, %twelve, %four", 0),
+    ],
+)
+def test_races(read: str, expected: int) -> None:
+    from torch_mlir import ir
+
+    numbers = {"zero": 0, "four": 4, "eight": 8, "twelve": 12, "size": 16, "more": 20}
+    constants = "\n".join(
+        f'%{name} = "arith.constant"() {{value = {value} : index}} : () -> index' for name, value in numbers.items()
+    )
+
+    def fill(name: str, target: str, begin: str, end: str) -> str:
+        return (
+            f'%{name} = "stream.async.fill"(%{target}, %size, %{begin}, %{end}, %four, %byte)'
+            f" : ({RESOURCE}, index, index, index, index, i8) -> {RESOURCE}"
+        )
+
+    text = f"""
+    "util.func"() ({{
+    ^bb0(%w: {RESOURCE}, %v: {RESOURCE}, %byte: i8, %unknown: index):
+      {constants}
+      %o = "stream.async.concurrent"(%w, %v) ({{
+      ^bb1(%a: {RESOURCE}, %other: {RESOURCE}):
+        {fill("first", "a", "zero", "eight")}
+        {fill("second", "first", "eight", "twelve")}
+        {fill("third", "second", "twelve", "size")}
+        %r = "stream.async.slice"({read}) : ({RESOURCE}, index, index, index, index) -> {RESOURCE}
+        "stream.yield"(%r) : ({RESOURCE}) -> ()
+      }}) {{tied_operands = [-1 : index]}} : ({RESOURCE}, {RESOURCE}) -> {RESOURCE}
+      "util.return"(%o) : ({RESOURCE}) -> ()
+    }}) {{sym_name = "f"}} : () -> ()"""
+    with ir.Context() as context:
+        context.allow_unregistered_dialects = True
+        module = ir.Module.parse(text)
+        assert stream.separate_races(module.operation) == expected
+        assert ("stream.async.concurrent" in str(module)) == (not expected)
+        assert module.operation.verify()
+        assert stream.separate_races(module.operation) == 0

@@ -78,6 +78,11 @@ def test_budgets_are_kept_and_change_no_number() -> None:
 
     free, least = compiled_gpt(None), compiled_gpt("min")
     assert peak(least) < peak(free)
+    assert str(least.target) != str(free.target) == TARGET
+    cached = gpt_step("min").compile(TARGET)
+    assert cached.report.cached
+    assert cached.target == least.target
+    assert peak(cached) == peak(least)
     half = (peak(free) + peak(least)) // 2
     middle = compiled_gpt(half)
     assert peak(middle) <= half

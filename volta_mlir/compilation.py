@@ -618,6 +618,7 @@ class Compiled:
                 artifact = self._compile(cache.directory)
             if not plan_only:
                 cache.put(key, artifact.to_bytes())
+        self.target = iree_compiler.Target.parse(artifact.report.target)
         self.vmfb = artifact.vmfb
         self.report = artifact.report
         self.plan = artifact.report.plans[lowered.name]

@@ -118,7 +118,7 @@ class Target:
         return cls(kind, architecture or _DEFAULT_ARCHITECTURES[kind], tuple(options))
 
     def __str__(self) -> str:
-        return " ".join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
+        return shlex.join((f"{self.kind}:{self.architecture}" if self.architecture else self.kind, *self.options))
 
     def attempts(self, packing: bool = True) -> tuple[tuple[str, ...], ...]:
         """Complete ``iree-compile`` flags, best first; the others are for graphs that do not compile with those.
@@ -172,6 +172,7 @@ class Report:
         cached: whether the result came from the disk cache.
         unfused: whether the program compiled only without the pass volta-fuse.
         goal: the budget that volta-remat was given, so that what IREE allocates keeps to the user's.
+        target: what it is compiled for, with the options that were added for the same reason.
     """
 
     flags: tuple[str, ...]
@@ -181,6 +182,7 @@ class Report:
     cached: bool = False
     unfused: bool = False
     goal: int | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ class Compiled:
             "fallback": self.report.fallback,
             "unfused": self.report.unfused,
             "goal": self.report.goal,
+            "target": self.report.target,
             "dropped": [
                 [d.function, d.argument, d.result, d.hazard.reader, d.hazard.writer, d.hazard.reason]
                 for d in self.report.dropped
@@ -219,7 +222,14 @@ class Compiled:
             )
             plans = {function: Plan(**plan) for function, plan in header["plans"].items()}
             report = Report(
-                tuple(header["flags"]), header["fallback"], dropped, plans, True, header["unfused"], header["goal"]
+                tuple(header["flags"]),
+                header["fallback"],
+                dropped,
+                plans,
+                cached=True,
+                unfused=header["unfused"],
+                goal=header["goal"],
+                target=header["target"],
             )
             return cls(vmfb, donations, report)
         except (ValueError, KeyError, TypeError) as error:
@@ -333,7 +343,7 @@ def _compile_somehow(
                     dropped.append(DroppedDonation(hazard.function, hazard.argument, result, hazard))
                 source = emit(kept)
             assert isinstance(answer, Binary)
-            report = Report(flags, first_error is not None, tuple(dropped), answer.plans)
+            report = Report(flags, first_error is not None, tuple(dropped), answer.plans, target=str(target))
             return Compiled(seal(answer.vmfb) if answer.vmfb else b"", kept, report)
         except _Refused as refused:
             if first_error is None:

@@ -96,6 +96,7 @@ def handle(request: Request) -> Answer:
             invocation.inline()
             bytes_moved = read_bytes_moved(invocation.module())
             invocation.run_pipelines(_SCHEDULING)
+            invocation.separate_races()
             if request.wanted == "schedule":
                 return str(invocation.module()).encode()
             if request.wanted == "buffers":
@@ -183,6 +184,10 @@ class _Invocation:
             del function.operation.attributes["inlining_policy"]
         if kept:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
+
+    def separate_races(self) -> None:
+        """Has operations run one after the other that IREE's schedule starts together though one needs another."""
+        stream.separate_races(self.module())
 
     def module(self) -> Any:
         """The program as it is now, for reading."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volta_mlir.frames import most_telling
-from volta_mlir.stream_ops import GROUPS, entry_point, operand_segments, tied_operands
+from volta_mlir.stream_ops import GROUPS, entry_point, is_buffer, operand_segments, tied_operands
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Schedule:
             self._leave(op)
             return
         for operand in op.operands:
-            if _is_resource(operand):
+            if is_buffer(operand):
                 self._use(operand)
         self._write(op)
         if op.name == "stream.tensor.export":
@@ -146,15 +146,15 @@ class _Schedule:
 
     def _enter(self, op: Any) -> None:
         """The arguments of a group's block are the resources among its operands."""
-        resources = [operand for operand in op.operands if _is_resource(operand)]
+        resources = [operand for operand in op.operands if is_buffer(operand)]
         for argument, operand in zip(op.regions[0].blocks[0].arguments, resources, strict=True):
             self._share(argument, operand)
         self._visit(op)
 
     def _leave(self, op: Any) -> None:
         """The results of a group are what it yields."""
-        yielded = [v for v in list(op.regions[0].blocks[0])[-1].operation.operands if _is_resource(v)]
-        results = [r for r in op.results if _is_resource(r)]
+        yielded = [v for v in list(op.regions[0].blocks[0])[-1].operation.operands if is_buffer(v)]
+        results = [r for r in op.results if is_buffer(r)]
         for result, value in zip(results, yielded, strict=True):
             self._share(result, value)
             self._use(result)
@@ -166,7 +166,7 @@ class _Schedule:
         return bool(op.parent.operation.name == "stream.async.concurrent")
 
     def _write(self, op: Any) -> None:
-        resources = [r for r in op.results if _is_resource(r)]
+        resources = [r for r in op.results if is_buffer(r)]
         for number, result in enumerate(resources):
             tied = _tied_operand(op, number)
             if tied is not None:
@@ -196,10 +196,6 @@ class _Schedule:
             self._sharing[value] = root
 
 
-def _is_resource(value: Any) -> bool:
-    return str(value.type).startswith("!stream.resource")
-
-
 def _tied_operand(op: Any, result: int) -> Any:
     """The operand whose memory a result is; None where it is its own."""
     if op.name == "stream.timepoint.await":  # the same resources, now ready
@@ -210,7 +206,7 @@ def _tied_operand(op: Any, result: int) -> Any:
 
 def _result_sizes(op: Any) -> list[int]:
     """The sizes of the results, which are an operation's last operands."""
-    if not any(_is_resource(r) for r in op.results) or not op.name.startswith("stream."):
+    if not any(is_buffer(r) for r in op.results) or not op.name.startswith("stream."):
         return []
     count = operand_segments(op)[-1] if "operandSegmentSizes" in op.attributes else 1
     return [_constant(op.operands[i]) for i in range(len(op.operands) - count, len(op.operands))]

@@ -5,21 +5,29 @@ buffer without asking whether somebody still has to read the old contents, and t
 nothing, because fusion moves the update into an earlier dispatch. At this level it can be decided: the old contents
 are one SSA value, the update is an operation whose result is *tied* to it, and concurrency is explicit regions.
 
-Operations come from MLIR's Python bindings but are only walked here, so this module imports no binding.
+``separate_races`` takes regions apart in which one operation needs what another writes: IREE's own analysis looks at
+direct users only. It misses that of three parts of a buffer, written one after the other, the second is then read.
+
+Operations come from MLIR's Python bindings, so this module imports no binding.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations, zip_longest
 from typing import Any
 
 from volta_mlir.stream_ops import (
     GROUPS,
     WRITES_FIRST_OPERAND,
+    Access,
+    accesses,
     entry_point,
     first_argument,
+    is_buffer,
     operand_segments,
     tied_operands,
 )
@@ -51,6 +59,85 @@ class Hazard:
 
     def __str__(self) -> str:
         return f"@{self.function} argument {self.argument}: {self.reader} {self.reason} {self.writer}"
+
+
+def separate_races(module: Any) -> int:
+    """Makes the operations of concurrent regions run one after the other where one needs what another writes.
+
+    Args:
+        module: the ``builtin.module`` operation after ``iree-stream-async-transformation-pipeline``.
+
+    Returns:
+        How many regions that were.
+    """
+    roots: dict[Any, Any] = {}
+    races = [op for op in _operations(module) if op.name == "stream.async.concurrent" and _has_race(op, roots)]
+    for group in races:
+        block = group.regions[0].blocks[0]
+        for argument, operand in zip(block.arguments, group.operands, strict=False):  # then come the sizes
+            argument.replace_all_uses_with(operand)
+        *body, end = (op.operation for op in block)
+        for op in body:
+            op.move_before(group)
+        for result, value in zip(group.results, end.operands, strict=False):
+            result.replace_all_uses_with(value)
+        group.erase()
+    return len(races)
+
+
+def _operations(module: Any) -> Iterator[Any]:
+    """All operations of a module's functions."""
+    functions = [op.operation for op in module.regions[0].blocks[0] if op.operation.name == "util.func"]
+    while functions:
+        for region in functions.pop().regions:
+            for block in region.blocks:
+                for op in block:
+                    yield op.operation
+                    functions.append(op.operation)
+
+
+def _has_race(group: Any, roots: dict[Any, Any]) -> bool:
+    buffers: dict[Any, list[tuple[Any, Access]]] = defaultdict(list)
+    for op in group.regions[0].blocks[0]:
+        operation = op.operation
+        if operation.name == "stream.yield":
+            continue
+        for access in accesses(operation):
+            buffers[_root(operation.operands[access.operand], roots)].append((operation, access))
+        for result, tied in zip_longest(operation.results, tied_operands(operation)):
+            if tied is None and is_buffer(result):
+                buffers[_root(result, roots)].append((operation, Access(-1, None, None, is_write=True)))
+    return any(
+        (one.is_write or other.is_write) and first != second and one.may_meet(other)
+        for found in buffers.values()
+        for (first, one), (second, other) in combinations(found, 2)
+    )
+
+
+def _root(value: Any, roots: dict[Any, Any]) -> Any:
+    """The first value in the buffer that this one is stored in."""
+    path = []
+    while value not in roots:
+        path.append(value)
+        above = _before(value)
+        if above is None:
+            break
+        value = above
+    root = roots.get(value, value)
+    roots.update(dict.fromkeys(path, root))
+    return root
+
+
+def _before(value: Any) -> Any:
+    """The value that is in the same buffer before the operation that makes this one; None where there is none."""
+    if not hasattr(value.owner, "operation"):
+        group = value.owner.owner.operation
+        return group.operands[value.maybe_downcast().arg_number] if group.name in GROUPS else None
+    op, index = value.owner.operation, value.maybe_downcast().result_number
+    if op.name in GROUPS:
+        return list(op.regions[0].blocks[0])[-1].operation.operands[index]
+    tied = tied_operands(op)
+    return op.operands[tied[index]] if tied and tied[index] is not None else None
 
 
 def find_hazards(module: Any, donations: Mapping[str, Mapping[int, int]]) -> list[Hazard]:
@@ -240,26 +327,14 @@ class _Program:
         if dispatch.name != "stream.async.dispatch":
             return False
         base = first_argument(dispatch)
-        buffer = dispatch.operands[operand]
-        reads = operand - base
-        tied = [t for t in tied_operands(dispatch) if t is not None]
-        writes = [t - base for t in tied if dispatch.operands[t] == buffer]
+        found = {access.operand: access for access in accesses(dispatch)}
+        read, buffer = found[operand], dispatch.operands[operand]
         return all(
-            self._range(dispatch, reads) == self._range(dispatch, write)
-            and self._bindings_agree(dispatch, reads, write)
-            for write in writes
+            (read.begin, read.end) == (write.begin, write.end)
+            and self._bindings_agree(dispatch, operand - base, write.operand - base)
+            for write in found.values()
+            if write.is_write and dispatch.operands[write.operand] == buffer
         )
-
-    @staticmethod
-    def _range(dispatch: Any, argument: int) -> tuple[Any, Any]:
-        """Offset and end of a resource argument. The segments are workload, arguments, sizes, offsets, ends."""
-        segments = operand_segments(dispatch)
-        base = segments[0]
-        resources = [i for i in range(segments[1]) if "stream.resource" in str(dispatch.operands[base + i].type)]
-        position = resources.index(argument)
-        offsets = sum(segments[:3])
-        ends = sum(segments[:4])
-        return dispatch.operands[offsets + position], dispatch.operands[ends + position]
 
     def _bindings_agree(self, dispatch: Any, read: int, write: int) -> bool:
         return all(_reads_only_overwritten_elements(function, read, write) for function in self._entry_points(dispatch))

@@ -5,6 +5,8 @@ Operations come from MLIR's Python bindings but are only looked at here, so this
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 #: Operations with a region of others, whose block's arguments are the operands and whose results are what it yields.
@@ -13,6 +15,13 @@ GROUPS = frozenset({"stream.async.execute", "stream.async.concurrent"})
 WRITES_FIRST_OPERAND = frozenset(
     {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
 )
+# For each operand that is a buffer, the indices of the operands that say where in it the operation begins and ends.
+_RANGES = {
+    "stream.async.copy": {0: (2, 3), 4: (6, 7)},
+    "stream.async.fill": {0: (2, 3)},
+    "stream.async.slice": {0: (2, 3)},
+    "stream.async.update": {0: (2, 3)},
+}
 
 
 def operand_segments(op: Any) -> list[int]:
@@ -40,3 +49,59 @@ def entry_point(op: Any) -> str | None:
     if "entry_points" not in op.attributes:
         return None
     return str(next(iter(op.attributes["entry_points"])).value[-1])
+
+
+@dataclass(frozen=True)
+class Access:
+    """What an operation does with the buffer of one operand.
+
+    Attributes:
+        operand: its index.
+        begin, end: the bytes, as MLIR values; None for all of them.
+        is_write: whether the operation stores a result there.
+    """
+
+    operand: int
+    begin: Any
+    end: Any
+    is_write: bool
+
+    def may_meet(self, other: Access) -> bool:
+        """Whether some byte of the same buffer may be in both."""
+        if self.begin is None or other.begin is None:
+            return True
+        return _may_be_below(self.begin, other.end) and _may_be_below(other.begin, self.end)
+
+
+def accesses(op: Any) -> Iterator[Access]:
+    """What an operation does with its operands' buffers."""
+    tied = {operand for operand in tied_operands(op) if operand is not None}
+    ranges = _dispatch_ranges(op) if op.name == "stream.async.dispatch" else _RANGES.get(op.name, {})
+    for operand, value in enumerate(op.operands):
+        if is_buffer(value):
+            begin, end = (op.operands[i] for i in ranges[operand]) if operand in ranges else (None, None)
+            yield Access(operand, begin, end, operand in tied)
+
+
+def is_buffer(value: Any) -> bool:
+    """Whether a value is a buffer's contents."""
+    return str(value.type).startswith("!stream.resource")
+
+
+def _dispatch_ranges(op: Any) -> dict[int, tuple[int, int]]:
+    """The segments are workload, arguments, sizes, offsets, ends, lengths; arguments that are numbers have no range."""
+    segments = operand_segments(op)
+    base, offsets, ends = segments[0], sum(segments[:3]), sum(segments[:4])
+    buffers = [i for i in range(base, base + segments[1]) if is_buffer(op.operands[i])]
+    return {operand: (offsets + n, ends + n) for n, operand in enumerate(buffers)}
+
+
+def _may_be_below(one: Any, other: Any) -> bool:
+    numbers = [_constant(one), _constant(other)]
+    return None in numbers or numbers[0] < numbers[1]
+
+
+def _constant(value: Any) -> Any:
+    """The number that a value is; None if it is none in the program."""
+    owner = getattr(value.owner, "operation", None)
+    return owner.attributes["value"].value if owner is not None and owner.name == "arith.constant" else None
