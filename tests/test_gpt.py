@@ -95,7 +95,7 @@ def test_every_donation_of_the_gpt_is_in_place() -> None:
 
 
 #: Dispatches and bytes moved of a step without fusion.
-UNFUSED = 643, 7_265_001_084
+UNFUSED = 607, 7_137_580_668
 
 
 def plan_of_the_gpt(fuse: bool) -> Plan:
@@ -104,7 +104,7 @@ def plan_of_the_gpt(fuse: bool) -> Plan:
     donated = ("params", "m", "v", "step")
     options = {"fuse": fuse, "memory_budget": None}
     step = volta.jit(gpt.train_step, static="heads", donate=donated, options=options)
-    return step.lower(*arguments(config), tokens, targets, config.heads).compile().plan
+    return step.lower(*arguments(config), tokens, targets, config.heads).compile("cpu:x86-64-v3").plan
 
 
 def test_fusion_saves_two_dispatches_of_five() -> None:
