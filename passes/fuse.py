@@ -156,7 +156,7 @@ class Value:
     spec: TensorSpec
     producer: Node | None
     users: list[Node] = field(default_factory=list)
-    stored: bool = True
+    stored: bool = False
     needed: bool = False
 
     @cached_property
@@ -285,7 +285,7 @@ class FusionPlan:
     def __init__(self, function: Any, options: Fuse) -> None:
         self.function, self.options = function, options
         self.nodes: list[Node] = []
-        self.arguments = [Value(argument, _spec(argument), None) for argument in function.arguments]
+        self.arguments = [Value(argument, _spec(argument), None, stored=True) for argument in function.arguments]
         values = {value.handle: value for value in self.arguments}
         for index, op in enumerate(function.entry_block.operations):
             operands = [values[v] for v in used_by(op) if v in values]
@@ -310,6 +310,8 @@ class FusionPlan:
         self.latest: dict[Node, int] = {}
         #: What was decided about each op that can be computed in another's loops, and what for.
         self._cones: dict[Node, _Cone] = {}
+        #: Ops with operands that are stored now and were not before, or the other way round.
+        self._stale: set[Node] = set(self.nodes)
         self._decide()
         while (bad := {r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple}) | (
             parts := {part for kernel in self._kernels() for part in self._too_many(kernel)}
@@ -333,12 +335,17 @@ class FusionPlan:
                     or node in self.divided
                     or any(not self._inlines(user) or (user.moves and user.result.needed) for user in value.users)
                 )
-                value.stored = value.needed
+                self._store(value, value.needed)
         for _ in range(4):  # each round knows better which kernels use a value
             kernels = self._kernels_of_values()
             if not self._revise(kernels):
                 break
         self._join_rows(kernels)
+
+    def _store(self, value: Value, stored: bool) -> None:
+        if value.stored != stored:
+            value.stored = stored
+            self._stale.update(value.users)
 
     def _kernels_of_values(self) -> dict[Value, dict[Node, None]]:
         """The kernels that use each value that can be computed in their loops."""
@@ -362,18 +369,21 @@ class FusionPlan:
         for node in self.nodes:
             if not node.fusable:
                 continue
-            operands = [] if node.is_view else node.operands
-            parts = [cones[v.producer] for v in operands if v.producer and self._is_computed_in_place(v)]
-            cone = cones.get(node)
-            if cone is None or cone.parts != parts:
-                cone = cones[node] = _Cone.of(node, parts)
-            if not node.result.needed and not node.moves:
-                users = list(kernels[node.result])
+            if node in self._stale:
+                self._stale.discard(node)
+                operands = [] if node.is_view else node.operands
+                parts = [cones[v.producer] for v in operands if v.producer and self._is_computed_in_place(v)]
+                if node not in cones or cones[node].parts != parts:
+                    cones[node] = _Cone.of(node, parts)
+                    self._stale.update(node.result.users)
+            cone, value = cones[node], node.result
+            if not value.needed and not node.moves:
+                users = list(kernels[value])
                 if cone.users != users:
                     cone.users = users
                     cone.stored = self._is_cheaper_stored(node, cone, users)
-                changed |= cone.stored != node.result.stored
-                node.result.stored = cone.stored
+                changed |= cone.stored != value.stored
+                self._store(value, cone.stored)
         return changed
 
     def _is_cheaper_stored(self, node: Node, cone: _Cone, kernels: Collection[Node]) -> bool:
@@ -726,7 +736,7 @@ def erase_unused(ops: list[Any]) -> None:
 
 def _is_of_all(node: Node, rows: Nest) -> bool:
     """Whether a result has an element for each of the loops, not one for each row."""
-    return not node.is_reduction and Nest([node.op], [node.op]).loops == rows.loops
+    return not node.is_reduction and tuple(extent for extent in node.loops if extent != 1) == rows.loops
 
 
 def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> list[Any]:
