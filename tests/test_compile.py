@@ -689,19 +689,32 @@ def test_what_reads_a_part_that_was_written_runs_after_it() -> None:
     assert "stream.async.concurrent" not in schedule
 
 
+def part(value: str, begin: str, end: str) -> str:
+    return f'"stream.async.slice"(%{value}, %size, %{begin}, %{end}, %four) : ({RESOURCE}, {", ".join(["index"] * 4)})'
+
+
+def gathered(target: str, begin: str, end: str, source: str) -> str:
+    operands = f"%{target}, %size, %{begin}, %{end}, %four, %{source}, %size, %zero, %size, %size, %four"
+    types = f"{RESOURCE}, {', '.join(['index'] * 4)}, {RESOURCE}, {', '.join(['index'] * 5)}"
+    return f'"stream.async.collective"({operands}) : ({types})'
+
+
 @pytest.mark.parametrize(
-    ("read", "expected"),
+    ("last", "expected"),
     [
-        ("%second, %size, %eight, %twelve, %four", 1),  # what %second wrote
-        ("%third, %size, %eight, %twelve, %four", 1),  # the same, though %third is not in the way
-        ("%third, %size, %twelve, %size, %four", 1),
-        ("%third, %size, %unknown, %size, %four", 1),
-        ("%a, %size, %eight, %twelve, %four", 1),  # what was there before, while it is overwritten
-        ("%a, %size, %size, %more, %four", 0),
-        ("%other, %size, %eight, %twelve, %four", 0),
+        (part("second", "eight", "twelve"), 1),  # what %second wrote
+        (part("third", "eight", "twelve"), 1),  # the same, though %third is not in the way
+        (part("third", "twelve", "size"), 1),
+        (part("third", "unknown", "size"), 1),
+        (part("a", "eight", "twelve"), 1),  # what was there before, while it is overwritten
+        (part("a", "size", "more"), 0),
+        (part("other", "eight", "twelve"), 0),
+        (gathered("other", "zero", "size", "third"), 1),
+        (gathered("third", "eight", "twelve", "other"), 1),
+        (gathered("third", "size", "more", "other"), 0),
     ],
 )
-def test_races(read: str, expected: int) -> None:
+def test_races(last: str, expected: int) -> None:
     from torch_mlir import ir
 
     numbers = {"zero": 0, "four": 4, "eight": 8, "twelve": 12, "size": 16, "more": 20}
@@ -724,7 +737,7 @@ def test_races(read: str, expected: int) -> None:
         {fill("first", "a", "zero", "eight")}
         {fill("second", "first", "eight", "twelve")}
         {fill("third", "second", "twelve", "size")}
-        %r = "stream.async.slice"({read}) : ({RESOURCE}, index, index, index, index) -> {RESOURCE}
+        %r = {last} -> {RESOURCE}
         "stream.yield"(%r) : ({RESOURCE}) -> ()
       }}) {{tied_operands = [-1 : index]}} : ({RESOURCE}, {RESOURCE}) -> {RESOURCE}
       "util.return"(%o) : ({RESOURCE}) -> ()

@@ -13,10 +13,17 @@ from typing import Any
 GROUPS = frozenset({"stream.async.execute", "stream.async.concurrent"})
 #: Operations that store their result in their first operand's buffer. The others say so in ``tied_operands``.
 WRITES_FIRST_OPERAND = frozenset(
-    {"stream.async.copy", "stream.async.fill", "stream.async.update", "stream.async.store"}
+    {
+        "stream.async.collective",
+        "stream.async.copy",
+        "stream.async.fill",
+        "stream.async.store",
+        "stream.async.update",
+    }
 )
 # For each operand that is a buffer, the indices of the operands that say where in it the operation begins and ends.
 _RANGES = {
+    "stream.async.collective": {0: (2, 3), 5: (7, 8)},
     "stream.async.copy": {0: (2, 3), 4: (6, 7)},
     "stream.async.fill": {0: (2, 3)},
     "stream.async.slice": {0: (2, 3)},
