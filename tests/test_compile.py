@@ -4,16 +4,18 @@ import functools
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import volta_mlir as volta
-from volta_mlir import iree_compiler, iree_worker, stream
+from tests.models import gpt
+from volta_mlir import Tensor, iree_compiler, iree_worker, stream, tree
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
@@ -651,29 +653,75 @@ def test_commands_within_a_region(wave, safe):
     assert (not hazards_of(body)) == safe
 
 
-@pytest.mark.parametrize("target", ["cpu", "cuda"])
-def test_the_parts_of_the_stream_phase_make_the_same_program(target: str) -> None:
-    def body(carry: Any, row: Any) -> Any:
-        new = volta.tanh(carry @ row)
-        return new, new.sum()
+def layer(carry, row):
+    new = volta.tanh(carry @ row)
+    return new, new.sum()
 
-    specs = volta.spec((8, 8)), volta.spec((40, 8, 8))
-    text = (
-        volta.jit(lambda x, rows: volta.scan(body, x, rows))
-        .lower(*specs)
-        ._at("linalg")
-        .operation.get_asm(print_generic_op_form=True)
+
+def loop(x, rows):
+    return volta.scan(layer, x, rows)
+
+
+def loop_in_a_loop(x, rows):
+    return volta.scan(lambda x, rows: volta.scan(lambda x, row: (volta.sin(x * row), row.sum()), x, rows), x, rows)
+
+
+def regions(x, limit):
+    """Branches and a loop whose length is not known, with constants: several execution regions and globals."""
+    weight = Tensor(np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32))
+    x = volta.cond(x.sum() > limit, lambda x: volta.tanh(x @ weight), lambda x: x + 1, x)
+    x, total = volta.while_loop(
+        lambda carry: carry[1] < limit,
+        lambda carry: (volta.tanh(carry[0] @ weight), carry[1] + volta.exp(carry[0]).sum()),
+        (x, x.sum()),
     )
+    return volta.cond(total > 0, lambda x: volta.tanh(x @ x), lambda x: x - weight, x), total
+
+
+def linalg_text(function, donate, arguments, static=()):
+    lowered = volta.jit(function, donate=donate, static=static).lower(*arguments)
+    return lowered._at("linalg").operation.get_asm(print_generic_op_form=True)
+
+
+def training_step():
+    parameters = tree.map(Tensor, gpt.init(gpt.SMALL))
+    zeros = tree.map(lambda p: Tensor(0 * p.numpy()), parameters)
+    arguments = parameters, zeros, zeros, Tensor(0), *map(Tensor, next(gpt.batches(gpt.SMALL))), gpt.SMALL.heads
+    return linalg_text(gpt.train_step, ("params", "m", "v", "step"), arguments, "heads")
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda: linalg_text(loop, (), (volta.spec((8, 8)), volta.spec((40, 8, 8)))),
+        lambda: linalg_text(loop, ("x", "rows"), (volta.spec((8, 8)), volta.spec((40, 8, 8)))),
+        lambda: linalg_text(loop_in_a_loop, ("x",), (volta.spec((8,)), volta.spec((40, 30, 8)))),
+        lambda: linalg_text(regions, ("x",), (volta.spec((8, 8)), volta.spec(()))),
+        lambda: linalg_text(
+            volta.grad(lambda x, rows: loop(x, rows)[1].sum()), (), (volta.spec((8, 8)), volta.spec((40, 8, 8)))
+        ),
+        training_step,
+    ],
+    ids=["loop", "donated", "loop in a loop", "regions", "gradient of a loop", "training step"],
+)
+def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: Callable[[], str]) -> None:
+    def is_constant(line: str) -> bool:
+        return re.match(r"\s*%c-?\d\w* = arith.constant ", line) is not None
+
+    source = text()
     programs = []
     for in_parts in (False, True):
-        with iree_worker._Invocation(text, iree_compiler.Target.parse(target).flags(), []) as invocation:
+        with iree_worker._Invocation(source, iree_compiler.Target.parse(target).flags(), []) as invocation:
             invocation.run("flow")
             invocation.inline()
             if in_parts:
                 invocation.run_pipelines(iree_worker._SCHEDULING + iree_worker._ALLOCATION)
             else:
                 invocation.run("stream", after="flow")
-            programs.append(str(invocation.module()))
+            lines = str(invocation.module()).splitlines()
+            # The constants of a function stand in any order.
+            programs.append(([x for x in lines if not is_constant(x)], sorted(x for x in lines if is_constant(x))))
     assert programs[0] == programs[1]
 
 
