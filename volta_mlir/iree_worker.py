@@ -19,49 +19,20 @@ from volta_mlir import stream
 from volta_mlir.plan import Buffer, Plan, read_buffers, read_bytes_moved, read_plans
 
 SOURCE_NAME = "module.mlir"
-
-
-def _in_functions(passes: str) -> str:
-    return f"util.initializer({passes}),util.func({passes})"
-
-
 # IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
-# In between, the schedule is read. Together they make the same program as the phase does, clean-up included, but for
-# the order of constants. The first part is IREE's pipelines pass by pass: the clean-up in these takes longer the more
-# dispatches there are, and much of it is done again, for iree-util-fold-globals canonicalizes the module, and
-# iree-stream-schedule-execution a function. The second part is as IREE has it: with less, loops in loops wait for more.
+# In between, the schedule is read. Together they make the same program as the phase does, clean-up included. The first
+# is iree-stream-tensor-transformation-pipeline with one clean-up instead of four, which take longer the more dispatches
+# there are, and what the others would do the next pipeline does again.
 _SCHEDULING = (
-    # iree-stream-tensor-transformation-pipeline with one clean-up instead of four.
     "iree-stream-verify-input,iree-stream-clone-to-consumers,iree-stream-conversion,"
-    "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=},"
-    + _in_functions("canonicalize,cse")
-    + ",iree-util-combine-initializers",
-    # iree-stream-async-transformation-pipeline, in three steps. Of the three clean-ups is left what deals with globals,
-    # loads of which are equal (cse) only once they are immutable (iree-util-fold-globals). What the refinement leaves
-    # has to be canonicalized, or some schedules are others.
-    "iree-stream-specialize-encodings,"
-    + _in_functions("iree-stream-encode-host-tensors")
-    + ",stream.executable(iree-stream-encode-device-tensors),iree-stream-materialize-encodings,"
-    + _in_functions("iree-stream-layout-slices,iree-util-simplify-global-accesses")
-    + ",iree-util-fold-globals,iree-stream-verify-lowering-to-async-resources",
-    _in_functions("iree-stream-materialize-copy-on-write")
-    + ",iree-stream-elide-async-copies,"
-    + _in_functions("iree-stream-emplace-allocations")
-    + ",iree-stream-refine-usage,"
-    + _in_functions("canonicalize")
-    + ",iree-stream-elide-async-copies,"
-    + _in_functions("cse")
-    + ",iree-util-fold-globals,iree-util-fuse-globals,iree-stream-verify-async-access-ranges",
-    "iree-stream-place-transfer-executions,"
-    + _in_functions("iree-stream-schedule-execution,iree-stream-schedule-concurrency")
-    + ",iree-stream-sync-initializers,iree-stream-propagate-timepoints,iree-stream-materialize-builtins,"
-    + _in_functions("iree-util-simplify-global-accesses")
-    + ",iree-util-fold-globals,iree-util-fuse-globals,iree-stream-verify-lowering-to-async",
+    "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=},util.initializer(canonicalize,cse),"
+    "util.func(canonicalize,cse),iree-util-combine-initializers",
+    "iree-stream-async-transformation-pipeline",
 )
 _ALLOCATION = (
     "iree-stream-cmd-transformation-pipeline",
     "iree-stream-optimization-pipeline",
-    _in_functions("canonicalize,cse") + ",stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
+    "util.func(canonicalize,cse),stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
