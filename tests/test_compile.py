@@ -15,7 +15,7 @@ import pytest
 
 import volta_mlir as volta
 from tests.models import gpt
-from volta_mlir import Tensor, iree_compiler, iree_worker, stream, tree
+from volta_mlir import Tensor, iree_compiler, iree_worker, nn, stream, tree
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
@@ -678,6 +678,11 @@ def regions(x, limit):
     return volta.cond(total > 0, lambda x: volta.tanh(x @ x), lambda x: x - weight, x), total
 
 
+def drawing(rows):
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
+    return volta.scan(lambda carry, x: (carry, model(x)), 0.0, rows)[1]
+
+
 def linalg_text(function, donate, arguments, static=()):
     lowered = volta.jit(function, donate=donate, static=static).lower(*arguments)
     return lowered._at("linalg").operation.get_asm(print_generic_op_form=True)
@@ -701,9 +706,10 @@ def training_step():
         lambda: linalg_text(
             volta.grad(lambda x, rows: loop(x, rows)[1].sum()), (), (volta.spec((8, 8)), volta.spec((40, 8, 8)))
         ),
+        lambda: linalg_text(drawing, (), (volta.spec((4, 5, 3)),)),
         training_step,
     ],
-    ids=["loop", "donated", "loop in a loop", "regions", "gradient of a loop", "training step"],
+    ids=["loop", "donated", "loop in a loop", "regions", "gradient of a loop", "drawing", "training step"],
 )
 def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: Callable[[], str]) -> None:
     def is_constant(line: str) -> bool:

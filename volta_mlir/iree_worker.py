@@ -32,7 +32,8 @@ _SCHEDULING = (
 _ALLOCATION = (
     "iree-stream-cmd-transformation-pipeline",
     "iree-stream-optimization-pipeline",
-    "util.func(canonicalize,cse),stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
+    "util.initializer(canonicalize,cse),util.func(canonicalize,cse),"
+    "stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
