@@ -97,7 +97,7 @@ def handle(request: Request) -> Answer:
             invocation.inline()
             bytes_moved = read_bytes_moved(invocation.module())
             invocation.run_pipelines(_SCHEDULING)
-            invocation.separate_races()
+            stream.separate_races(invocation.module())
             if request.wanted == "schedule":
                 return str(invocation.module()).encode()
             if request.wanted == "buffers":
@@ -186,12 +186,8 @@ class _Invocation:
         if kept:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
 
-    def separate_races(self) -> None:
-        """Has operations run one after the other that IREE's schedule starts together though one needs another."""
-        stream.separate_races(self.module())
-
     def module(self) -> Any:
-        """The program as it is now, for reading."""
+        """The program as it is now."""
         _ = self._session.context  # the bindings must own the context before a module is exported
         module = self._invocation.export_module()
         self._invocation.import_module(module)

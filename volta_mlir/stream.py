@@ -87,13 +87,13 @@ def separate_races(module: Any) -> int:
 
 def _operations(module: Any) -> Iterator[Any]:
     """All operations of a module's functions."""
-    functions = [op.operation for op in module.regions[0].blocks[0] if op.operation.name == "util.func"]
-    while functions:
-        for region in functions.pop().regions:
+    pending = list(_Program(module).functions.values())
+    while pending:
+        for region in pending.pop().regions:
             for block in region.blocks:
                 for op in block:
                     yield op.operation
-                    functions.append(op.operation)
+                    pending.append(op.operation)
 
 
 def _has_race(group: Any, roots: dict[Any, Any]) -> bool:
