@@ -93,6 +93,7 @@ def handle(request: Request) -> Answer:
     diagnostics: list[str] = []
     try:
         with _Invocation(request.text, request.flags, diagnostics) as invocation:
+            invocation.verify_each_pass(False)
             invocation.run("flow")
             invocation.inline()
             bytes_moved = read_bytes_moved(invocation.module())
@@ -110,7 +111,10 @@ def handle(request: Request) -> Answer:
             plans = read_plans(invocation.module(), bytes_moved)
             if request.wanted == "plans":
                 return Binary(b"", plans)
-            invocation.run("end", after="stream")
+            invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
+            invocation.run("executable-targets", after="stream")
+            invocation.verify_each_pass(False)
+            invocation.run("end", after="executable-targets")
             return Binary(invocation.vmfb(), plans)
     except _NeedsProcess as needed:
         return Restart(needed.flags)
@@ -170,6 +174,12 @@ class _Invocation:
         self._invocation.close()
         self._session.close()
 
+    def verify_each_pass(self, enabled: bool) -> None:
+        """Whether the program is verified after each pass, which takes a fourth of the time, or when it is read."""
+        verify = self._api.ctypes_dl._dylib.ireeCompilerInvocationSetVerifyIR  # the Python wrapper lacks it
+        verify.restype, verify.argtypes = None, [ctypes.c_void_p, ctypes.c_bool]
+        verify(self._invocation._inv_p, enabled)
+
     def run(self, phase: str, after: str | None = None) -> None:
         """Compiles up to and including ``phase``, from the start or from what ``after`` left."""
         if after is not None:
@@ -187,10 +197,16 @@ class _Invocation:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
 
     def module(self) -> Any:
-        """The program as it is now."""
+        """The program as it is now, which is verified."""
+        from iree.compiler import ir
+
         _ = self._session.context  # the bindings must own the context before a module is exported
         module = self._invocation.export_module()
         self._invocation.import_module(module)
+        try:
+            module.verify()
+        except ir.MLIRError as error:
+            raise _Refused(f"verifying what it made: {error}") from None
         return module
 
     def run_pipelines(self, pipelines: tuple[str, ...]) -> None:

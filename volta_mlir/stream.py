@@ -245,6 +245,8 @@ class _Program:
 
     def __init__(self, module: Any) -> None:
         self._module = module
+        self._accesses: dict[Any, dict[int, Access]] = {}
+        self._agreements: dict[tuple[Any, int, int], bool] = {}
 
     @cached_property
     def functions(self) -> dict[str, Any]:
@@ -327,7 +329,9 @@ class _Program:
         if dispatch.name != "stream.async.dispatch":
             return False
         base = first_argument(dispatch)
-        found = {access.operand: access for access in accesses(dispatch)}
+        found = self._accesses.get(dispatch)
+        if found is None:
+            found = self._accesses[dispatch] = {access.operand: access for access in accesses(dispatch)}
         read, buffer = found[operand], dispatch.operands[operand]
         return all(
             (read.begin, read.end) == (write.begin, write.end)
@@ -337,7 +341,12 @@ class _Program:
         )
 
     def _bindings_agree(self, dispatch: Any, read: int, write: int) -> bool:
-        return all(_reads_only_overwritten_elements(function, read, write) for function in self._entry_points(dispatch))
+        key = dispatch.attributes["entry_points"], read, write  # layers have their kernels in common
+        found = self._agreements.get(key)
+        if found is None:
+            functions = self._entry_points(dispatch)
+            found = self._agreements[key] = all(_reads_only_overwritten_elements(f, read, write) for f in functions)
+        return found
 
     def _entry_points(self, dispatch: Any) -> Iterator[Any]:
         for symbol in dispatch.attributes["entry_points"]:

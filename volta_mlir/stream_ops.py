@@ -82,12 +82,16 @@ class Access:
 
 def accesses(op: Any) -> Iterator[Access]:
     """What an operation does with its operands' buffers."""
-    tied = {operand for operand in tied_operands(op) if operand is not None}
-    ranges = _dispatch_ranges(op) if op.name == "stream.async.dispatch" else _RANGES.get(op.name, {})
-    for operand, value in enumerate(op.operands):
-        if is_buffer(value):
-            begin, end = (op.operands[i] for i in ranges[operand]) if operand in ranges else (None, None)
-            yield Access(operand, begin, end, operand in tied)
+    operands, tied = list(op.operands), tied_operands(op)
+    if op.name == "stream.async.dispatch":
+        ranges = _dispatch_ranges(op, operands)
+        buffers = list(ranges)
+    else:
+        ranges = _RANGES.get(op.name, {})
+        buffers = [i for i, value in enumerate(operands) if is_buffer(value)]
+    for operand in buffers:
+        begin, end = (operands[i] for i in ranges[operand]) if operand in ranges else (None, None)
+        yield Access(operand, begin, end, operand in tied)
 
 
 def is_buffer(value: Any) -> bool:
@@ -95,11 +99,11 @@ def is_buffer(value: Any) -> bool:
     return str(value.type).startswith("!stream.resource")
 
 
-def _dispatch_ranges(op: Any) -> dict[int, tuple[int, int]]:
+def _dispatch_ranges(op: Any, operands: list[Any]) -> dict[int, tuple[int, int]]:
     """The segments are workload, arguments, sizes, offsets, ends, lengths; arguments that are numbers have no range."""
     segments = operand_segments(op)
     base, offsets, ends = segments[0], sum(segments[:3]), sum(segments[:4])
-    buffers = [i for i in range(base, base + segments[1]) if is_buffer(op.operands[i])]
+    buffers = [i for i in range(base, base + segments[1]) if is_buffer(operands[i])]
     return {operand: (offsets + n, ends + n) for n, operand in enumerate(buffers)}
 
 
