@@ -19,20 +19,59 @@ from volta_mlir import stream
 from volta_mlir.plan import Buffer, Plan, read_buffers, read_bytes_moved, read_plans
 
 SOURCE_NAME = "module.mlir"
+
+
+def _in_functions(*passes: str) -> str:
+    return f"util.initializer({','.join(passes)}),util.func({','.join(passes)})"
+
+
+# IREE's canonicalization of stream.tensor.import and export compares each with all operations before it. That is half of
+# the time of all that follows where a program has hundreds of results, as an optimizer's step does; cse finds equal ones.
+_DEDUPLICATION = "mlir::iree_compiler::IREE::Stream::(anonymous namespace)::DeduplicateTensorOp"
+_DISABLED = [f"{_DEDUPLICATION}<mlir::iree_compiler::IREE::Stream::Tensor{kind}Op>" for kind in ("Import", "Export")]
+_CANONICALIZE = f'canonicalize{{disable-patterns="{",".join(_DISABLED)}"}}'
+_CLEAN_UP = (
+    _in_functions(
+        _CANONICALIZE,
+        "cse",
+        "iree-util-optimize-int-arithmetic",
+        "iree-util-simplify-global-accesses",
+        "iree-util-apply-patterns",
+    ),
+    "iree-util-fold-globals,iree-util-fuse-globals,iree-util-ipo",
+)
 # IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
 # In between, the schedule is read. Together they make the same program as the phase does, clean-up included. The first
 # is iree-stream-tensor-transformation-pipeline with one clean-up instead of four, which take longer the more dispatches
-# there are, and what the others would do the next pipeline does again.
+# there are, and what the others would do the next does again; then iree-stream-async-transformation-pipeline.
 _SCHEDULING = (
     "iree-stream-verify-input,iree-stream-clone-to-consumers,iree-stream-conversion,"
-    "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=},util.initializer(canonicalize,cse),"
-    "util.func(canonicalize,cse),iree-util-combine-initializers",
-    "iree-stream-async-transformation-pipeline",
+    "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=}",
+    _in_functions(_CANONICALIZE, "cse"),
+    "iree-util-combine-initializers",
+    "iree-stream-specialize-encodings",
+    _in_functions("iree-stream-encode-host-tensors"),
+    "stream.executable(iree-stream-encode-device-tensors),iree-stream-materialize-encodings",
+    _in_functions("iree-stream-layout-slices"),
+    *_CLEAN_UP,
+    "iree-stream-verify-lowering-to-async-resources",
+    _in_functions("iree-stream-materialize-copy-on-write", _CANONICALIZE),
+    "iree-stream-elide-async-copies",
+    _in_functions(_CANONICALIZE, "iree-stream-emplace-allocations"),
+    "iree-stream-refine-usage",
+    _in_functions(_CANONICALIZE),
+    "iree-stream-elide-async-copies",
+    *_CLEAN_UP,
+    "iree-stream-verify-async-access-ranges,iree-stream-place-transfer-executions",
+    _in_functions("iree-stream-schedule-execution", "iree-stream-schedule-concurrency"),
+    "iree-stream-sync-initializers,iree-stream-propagate-timepoints,iree-stream-materialize-builtins",
+    *_CLEAN_UP,
+    "iree-stream-verify-lowering-to-async",
 )
 _ALLOCATION = (
     "iree-stream-cmd-transformation-pipeline",
     "iree-stream-optimization-pipeline",
-    "util.initializer(canonicalize,cse),util.func(canonicalize,cse),"
+    _in_functions(_CANONICALIZE, "cse"),
     "stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
