@@ -26,7 +26,7 @@ The plan for a function is made in five steps.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,9 +41,9 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name, used_by
-from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
+from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
-from volta_mlir.passes.structure import label_of, uses_of
+from volta_mlir.passes.structure import label_of
 
 #: How many operations take as long as moving one byte to or from memory, on a core with vector units.
 OPERATIONS_PER_BYTE = 16
@@ -135,7 +135,7 @@ class Node:
     @cached_property
     def loops(self) -> tuple[int, ...]:
         """The extents of the loops that a kernel for it has."""
-        return loops_of(self.op)
+        return (self.operands[0] if self.is_reduction else self.result).spec.shape
 
     @cached_property
     def elements(self) -> int:
@@ -146,6 +146,11 @@ class Node:
     def axes(self) -> tuple[int, ...]:
         """The loops that a reduction folds."""
         return tuple(self.op.axes)
+
+    @cached_property
+    def label(self) -> Any:
+        """Equal for ops that do the same to values of the same types."""
+        return label_of(self.op.operation)
 
 
 @dataclass(eq=False)
@@ -288,19 +293,20 @@ class FusionPlan:
         self.arguments = [Value(argument, _spec(argument), None, stored=True) for argument in function.arguments]
         values = {value.handle: value for value in self.arguments}
         for index, op in enumerate(function.entry_block.operations):
-            operands = [values[v] for v in used_by(op) if v in values]
+            operands = [value for v in used_by(op) if (value := values.get(v))]
             node = Node(op, index, operands)
             for value in dict.fromkeys(operands):
                 value.users.append(node)
             node.results = [Value(r, _spec(r), node) for r in op.operation.results]
-            values.update(zip(op.operation.results, node.results, strict=True))
+            values.update((value.handle, value) for value in node.results)
             node.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
             node.is_reduction = isinstance(op, Reduce)
             node.is_view = is_view(op)
             node.moves = not isinstance(op, Elementwise | AfterOp) and not node.is_reduction
             node.fusable = _can_be_fused(op)
             self.nodes.append(node)
-        self.functions: dict[Any, Any] = {}
+        #: The names of the functions that there are, by what they compute.
+        self.functions: dict[Any, str] = {}
         self.plain_reductions: set[Node] = set()
         #: What is stored because a kernel that computed it as well would read too many tensors.
         self.divided: set[Node] = set()
@@ -353,11 +359,13 @@ class FusionPlan:
         for node in reversed(self.nodes):
             if node.fusable:
                 found: dict[Node, None] = {}
-                for user in node.result.users:
+                for user in node.result.users if node.operands else ():  # a constant is computed everywhere
                     if not self._inlines(user):
                         continue
                     if user.is_reduction or (user.result.stored and not user.moves):
                         found[user] = None
+                    elif len(node.result.users) == 1:
+                        found = kernels[user.result]
                     else:
                         found.update(kernels[user.result])
                 kernels[node.result] = found
@@ -388,11 +396,13 @@ class FusionPlan:
 
     def _is_cheaper_stored(self, node: Node, cone: _Cone, kernels: Collection[Node]) -> bool:
         """Whether storing a value costs less than computing it in each of the kernels that use it."""
-        value, count, flops = node.result, len(kernels), cone.flops
+        value, count = node.result, len(kernels)
         if len(cone.inputs) > MAX_INPUTS or (count > 1 and not self.options.recompute):
             return True
-        size, read = value.nbytes, cone.nbytes
         elements = sum(k.elements for k in kernels)
+        if count == 1 and elements <= value.size:
+            return False  # it is computed once anyway
+        size, read, flops = value.nbytes, cone.nbytes, cone.flops
         if count > 1 and self._share_rows(kernels):
             count = 1  # a row is read once for all of them
         elif count > 1 and read > 1.5 * size:
@@ -579,13 +589,16 @@ class FusionPlan:
         units |= {node: group for group in groups for node in group.results}
         owner: dict[Node, Dispatch] = {}
         for group in _in_order(units):
-            nest = Nest([n.op for n in group.ops], [n.op for n in group.results]) if group in kernels else None
             producers = (owner[v.producer] for v in group.inputs if v.producer is not None)
-            for dispatch in dict.fromkeys(producers):
-                few = len({*group.inputs, *dispatch.inputs, *group.results, *dispatch.results}) <= MAX_TENSORS
+            before = [dispatch for dispatch in dict.fromkeys(producers) if dispatch.rows]
+            # What folds nothing, and reads nothing that a fold leaves, is by itself.
+            nest = None
+            if group in kernels and (before or group.results[0].is_reduction):
+                nest = Nest([n.op for n in group.ops], [n.op for n in group.results])
+            for dispatch in before:
                 if (
                     nest
-                    and few
+                    and len({*group.inputs, *dispatch.inputs, *group.results, *dispatch.results}) <= MAX_TENSORS
                     and not all(n.is_constant for n in (*group.results, *dispatch.results))
                     and dispatch.accepts(nest, self.options.min_rows)
                     and not self._runs_between(dispatch, group.inputs, True, owner)
@@ -659,7 +672,10 @@ class FusionPlan:
         return None
 
     def _define(self, module: Any, group: Group) -> str:
-        """The function of a group."""
+        """The name of a group's function, which equal groups, such as those of a network's layers, have in common."""
+        structure = tuple(n.label for n in group.ops), _uses(group.inputs, group.ops, group.results)
+        if structure in self.functions:
+            return self.functions[structure]
         function, values = self._new_function(module, group.inputs, group.results)
         with ir.InsertionPoint(function.entry_block):
             for node in group.ops:
@@ -669,7 +685,7 @@ class FusionPlan:
                 values[node.result] = copy.results[0]
             with group.results[-1].op.location:
                 func.ReturnOp([values[n.result] for n in group.results])
-        return self._shared(function)
+        return self.functions.setdefault(structure, str(function.sym_name.value))
 
     def _call(self, module: Any, dispatch: Dispatch, names: list[str], saved: int, read: Mapping[Value, int]) -> Any:
         """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
@@ -682,16 +698,10 @@ class FusionPlan:
             inside = [v for group in dispatch.groups for v in group.inputs if v not in dispatch.inputs]
             dropped = [n.result for n in dispatch.results if n not in results]
             saved += sum(v.nbytes for v in (*inside, *dropped))
-            function, values = self._new_function(module, dispatch.inputs, results)
-            with ir.InsertionPoint(function.entry_block):
-                for group, callee in zip(dispatch.groups, names, strict=True):
-                    with _location_of([group.results[-1], *group.ops]):
-                        types = [n.result.handle.type for n in group.results]
-                        call = func.CallOp(types, callee, [values[v] for v in group.inputs])
-                    values.update(zip([n.result for n in group.results], call.results, strict=True))
-                with location:
-                    func.ReturnOp([values[n.result] for n in results])
-            name = self._shared(function)
+            structure = tuple(names), _uses(dispatch.inputs, dispatch.groups, results)
+            if structure not in self.functions:
+                self.functions[structure] = self._define_rows(module, dispatch, names, results, location)
+            name = self.functions[structure]
         with location, ir.InsertionPoint(self.nodes[-1].op.operation):
             call = func.CallOp([n.result.handle.type for n in results], name, [v.handle for v in dispatch.inputs])
             call.attributes[SAVED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
@@ -700,16 +710,20 @@ class FusionPlan:
             node.result.handle = value
         return call
 
-    def _shared(self, function: Any) -> str:
-        """The name of a function, or of an equal one that was there before, as those of a network's layers are."""
-        ops = [op.operation for op in function.entry_block.operations]
-        uses, reads = uses_of(ops)
-        arguments = tuple(ir.BlockArgument(op.operands[i]).arg_number for op, i in reads)
-        structure = tuple(map(label_of, ops)), uses, arguments
-        found = self.functions.setdefault(structure, function)
-        if found is not function:
-            function.erase()
-        return str(found.sym_name.value)
+    def _define_rows(
+        self, module: Any, dispatch: Dispatch, names: list[str], results: list[Node], location: Any
+    ) -> str:
+        """The name of a function that calls the groups of a dispatch."""
+        function, values = self._new_function(module, dispatch.inputs, results)
+        with ir.InsertionPoint(function.entry_block):
+            for group, callee in zip(dispatch.groups, names, strict=True):
+                with _location_of([group.results[-1], *group.ops]):
+                    types = [n.result.handle.type for n in group.results]
+                    call = func.CallOp(types, callee, [values[v] for v in group.inputs])
+                values.update(zip([n.result for n in group.results], call.results, strict=True))
+            with location:
+                func.ReturnOp([values[n.result] for n in results])
+        return str(function.sym_name.value)
 
     def _new_function(self, module: Any, inputs: list[Value], results: list[Node]) -> tuple[Any, dict[Value, Any]]:
         """A function without ops, and its arguments for the inputs."""
@@ -720,6 +734,17 @@ class FusionPlan:
             arguments = function.add_entry_block().arguments
         function.attributes[FUSED] = ir.UnitAttr.get()
         return function, dict(zip(inputs, arguments, strict=True))
+
+
+def _uses(inputs: list[Value], parts: Sequence[Node | Group], results: list[Node]) -> tuple[int, ...]:
+    """A number for each operand of the parts, then for each result: what it is, of the inputs and what parts compute."""
+    numbers = {value: number for number, value in enumerate(inputs)}
+    uses = []
+    for part in parts:
+        uses += [numbers[value] for value in part.inputs]
+        for value in part.results if isinstance(part, Node) else [node.result for node in part.results]:
+            numbers[value] = len(numbers)
+    return *uses, *(numbers[node.result] for node in results)
 
 
 def _location_of(nodes: list[Node]) -> Any:
@@ -760,6 +785,9 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
                 readers.setdefault(value, set()).add(unit)
 
     def is_urgent(unit: Any) -> bool:
+        first = unit.results[0]
+        if first.fusable and not first.result.stored:
+            return True  # it is computed where it is used
         taken = sum(v.nbytes for node in unit.results for v in node.results if v.stored and v not in returned)
         freed = sum(v.nbytes for v in inputs[unit] if readers.get(v) == {unit})
         return taken <= freed or taken <= SMALL_BYTES
