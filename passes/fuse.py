@@ -737,7 +737,7 @@ class FusionPlan:
 
 
 def _uses(inputs: list[Value], parts: Sequence[Node | Group], results: list[Node]) -> tuple[int, ...]:
-    """A number for each operand of the parts, then for each result: what it is, of the inputs and what parts compute."""
+    """What each operand of the parts is, then each result: numbers for the inputs, and then for what parts compute."""
     numbers = {value: number for number, value in enumerate(inputs)}
     uses = []
     for part in parts:

@@ -25,8 +25,9 @@ def _in_functions(*passes: str) -> str:
     return f"util.initializer({','.join(passes)}),util.func({','.join(passes)})"
 
 
-# IREE's canonicalization of stream.tensor.import and export compares each with all operations before it. That is half of
-# the time of all that follows where a program has hundreds of results, as an optimizer's step does; cse finds equal ones.
+# IREE's canonicalization of stream.tensor.import and export compares each with all operations before it. That is half
+# of the time of all that follows where a program has hundreds of results, as an optimizer's step does; cse finds equal
+# ones.
 _DEDUPLICATION = "mlir::iree_compiler::IREE::Stream::(anonymous namespace)::DeduplicateTensorOp"
 _DISABLED = [f"{_DEDUPLICATION}<mlir::iree_compiler::IREE::Stream::Tensor{kind}Op>" for kind in ("Import", "Export")]
 _CANONICALIZE = f'canonicalize{{disable-patterns="{",".join(_DISABLED)}"}}'
