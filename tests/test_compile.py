@@ -15,7 +15,7 @@ import pytest
 
 import volta_mlir as volta
 from tests.models import gpt
-from volta_mlir import Tensor, iree_compiler, iree_worker, nn, stream, tree
+from volta_mlir import Tensor, iree_compiler, iree_worker, nn, stream
 from volta_mlir.errors import ArtifactError, CompileError
 from volta_mlir.iree_compiler import Compiled, Target, compile_module, schedule_text
 from volta_mlir.runtime import DeviceBuffer, FunctionSignature, Signature, Tree, leaf, load
@@ -689,10 +689,7 @@ def linalg_text(function, donate, arguments, static=()):
 
 
 def training_step():
-    parameters = tree.map(Tensor, gpt.init(gpt.SMALL))
-    zeros = tree.map(lambda p: Tensor(0 * p.numpy()), parameters)
-    arguments = parameters, zeros, zeros, Tensor(0), *map(Tensor, next(gpt.batches(gpt.SMALL))), gpt.SMALL.heads
-    return linalg_text(gpt.train_step, ("params", "m", "v", "step"), arguments, "heads")
+    return linalg_text(gpt.train_step, gpt.DONATED, gpt.arguments(gpt.SMALL), "heads")
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])

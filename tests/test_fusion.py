@@ -48,10 +48,8 @@ def gradients_of(function: Callable[..., Tensor]) -> Callable[..., Any]:
 
 
 def gpt_step() -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    params = tree.map(Tensor, gpt.init(gpt.SMALL))
-    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-    tokens, targets = map(Tensor, next(gpt.batches(gpt.SMALL)))
-    return (lambda *args: gpt.train_step(*args, gpt.SMALL.heads)), (params, m, v, Tensor(0), tokens, targets)
+    *arguments, heads = gpt.arguments(gpt.SMALL)
+    return (lambda *args: gpt.train_step(*args, heads)), tuple(arguments)
 
 
 def train_step(model: nn.Module, x: Tensor, labels: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -18,13 +18,7 @@ pytestmark = pytest.mark.no_cover
 
 RELATIVE = 1e-4
 
-train_step = volta.jit(gpt.train_step, static="heads", donate=("params", "m", "v", "step"))
-
-
-def arguments(config: gpt.Config) -> tuple[Any, ...]:
-    params = tree.map(Tensor, gpt.init(config))
-    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-    return params, m, v, Tensor(0)
+train_step = volta.jit(gpt.train_step, static="heads", donate=gpt.DONATED)
 
 
 def relative_errors(actual: Any, expected: Any) -> dict[str, float]:
@@ -44,7 +38,7 @@ def check_against_pytorch(config: gpt.Config, steps: int) -> None:
     """Losses and parameters of some steps, and all gradients of the first."""
     params = tree.map(lambda p: torch.tensor(p, requires_grad=True), gpt.init(config))
     optimizer = torch_gpt.optimizer(tree.leaves(params))
-    state = arguments(config)
+    state = gpt.state(config)
     for number, (tokens, targets) in zip(range(steps), gpt.batches(config), strict=False):
         optimizer.zero_grad()
         expected = torch_gpt.loss(params, torch.tensor(tokens), torch.tensor(targets), config.heads)
@@ -71,8 +65,7 @@ _COUNTED = ("dot_general", "attention", "attention_grad", "transpose", "convert"
 
 def test_the_gpt_lowers_to_a_compact_program() -> None:
     config = gpt.Config()
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    lowered = train_step.lower(*arguments(config), tokens, targets, config.heads)
+    lowered = train_step.lower(*gpt.arguments(config))
     linalg = lowered.as_text("linalg")
     assert set(re.findall(r"volta\.\w+", linalg)) <= {"volta.name", "volta.donated", "volta.kernel"}
     # Six layers forward and backward, and the update of 76 tensors: what is redundant would show here.
@@ -87,9 +80,7 @@ def test_the_gpt_lowers_to_a_compact_program() -> None:
 
 
 def test_every_donation_of_the_gpt_is_in_place() -> None:
-    config = gpt.SMALL
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    report = train_step.lower(*arguments(config), tokens, targets, config.heads).compile().report
+    report = train_step.lower(*gpt.arguments(gpt.SMALL)).compile().report
     assert not report.dropped
     assert not report.fallback
 
@@ -99,12 +90,9 @@ UNFUSED = 607, 7_137_580_668
 
 
 def plan_of_the_gpt(fuse: bool) -> Plan:
-    config = gpt.Config()
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    donated = ("params", "m", "v", "step")
     options = {"fuse": fuse, "memory_budget": None}
-    step = volta.jit(gpt.train_step, static="heads", donate=donated, options=options)
-    return step.lower(*arguments(config), tokens, targets, config.heads).compile("cpu:x86-64-v3").plan
+    step = volta.jit(gpt.train_step, static="heads", donate=gpt.DONATED, options=options)
+    return step.lower(*gpt.arguments(gpt.Config())).compile("cpu:x86-64-v3").plan
 
 
 def test_fusion_saves_two_dispatches_of_five() -> None:

@@ -37,13 +37,8 @@ def lowered_chain(length: int, budget: Any, rows: int = 1024, width: int = 64) -
 @cache
 def gpt_step(budget: Any, layers: int = 2) -> Lowered:
     config = gpt.Config(layers=layers, width=64, heads=4, context=64, vocabulary=11, batch=4)
-    params = tree.map(Tensor, gpt.init(config))
-    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    step = volta.jit(
-        gpt.train_step, static="heads", donate=("params", "m", "v", "step"), options={"memory_budget": budget}
-    )
-    return step.lower(params, m, v, Tensor(0), tokens, targets, config.heads)
+    step = volta.jit(gpt.train_step, static="heads", donate=gpt.DONATED, options={"memory_budget": budget})
+    return step.lower(*gpt.arguments(config))
 
 
 @cache
@@ -68,13 +63,9 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
 @pytest.mark.no_cover
 def test_budgets_are_kept_and_change_no_number() -> None:
     config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
 
     def results(compiled: Compiled) -> list[np.ndarray]:
-        params = tree.map(Tensor, gpt.init(config))
-        m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-        out = compiled(params, m, v, Tensor(0), tokens, targets, config.heads)
-        return [leaf.numpy() for leaf in tree.leaves(out)]
+        return [leaf.numpy() for leaf in tree.leaves(compiled(*gpt.arguments(config)))]
 
     free, least = compiled_gpt(None), compiled_gpt("min")
     most, smallest = peak(free), peak(least)
@@ -152,13 +143,8 @@ def test_convolutions_and_running_statistics() -> None:
 @pytest.mark.parametrize("budget", [282_360_545, 250_987_151])
 def test_copies_of_what_reductions_compute_by_themselves_are_fused(budget: int) -> None:
     # In these plans of six layers a reduction would be grouped with one that waits for it.
-    config = gpt.Config()
-    params = tree.map(Tensor, gpt.init(config))
-    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    donated = ("params", "m", "v", "step")
-    step = volta.jit(gpt.train_step, static="heads", donate=donated, options={"memory_budget": budget})
-    lowered = step.lower(params, m, v, Tensor(0), tokens, targets, config.heads)
+    step = volta.jit(gpt.train_step, static="heads", donate=gpt.DONATED, options={"memory_budget": budget})
+    lowered = step.lower(*gpt.arguments(gpt.Config()))
     assert lowered.remat_report().rows
     assert lowered.fusion_report().groups
 

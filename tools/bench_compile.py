@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import click
 
@@ -50,15 +49,10 @@ class Times:
 def measure(layers: int, *, quick: bool = False) -> Times:
     """Compiles at one depth, in this process and the compiler's, which is ended."""
     from tests.models import gpt
-    from volta_mlir import iree_compiler, jit, tree
-    from volta_mlir.tensor import Tensor
+    from volta_mlir import iree_compiler, jit
 
-    config = replace(gpt.SMALL if quick else gpt.Config(), layers=layers)
-    params = tree.map(Tensor, gpt.init(config))
-    zeros = tree.map(lambda p: Tensor(0 * p.numpy()), params)
-    batch = map(Tensor, next(gpt.batches(config)))
-    arguments: tuple[Any, ...] = params, zeros, zeros, Tensor(0), *batch, config.heads
-    step = jit(gpt.train_step, static="heads", donate=("params", "m", "v", "step"))
+    arguments = gpt.arguments(replace(gpt.SMALL if quick else gpt.Config(), layers=layers))
+    step = jit(gpt.train_step, static="heads", donate=gpt.DONATED)
     start = time.process_time()
     lowered = step.lower(*arguments)
     traced = time.process_time()

@@ -19,7 +19,7 @@ import numpy as np
 
 import volta_mlir as volta
 from tests.models import gpt
-from volta_mlir import Tensor, models, nn, optim, tree
+from volta_mlir import Tensor, models, nn, optim
 from volta_mlir.compilation import Compiled, Lowered
 from volta_mlir.costs import cost_report
 from volta_mlir.mlir import context, ir, spec_of
@@ -73,10 +73,7 @@ def _training(model: nn.Module, optimizer: Any, loss: Callable[..., Tensor], *ba
 
 def _gpt() -> Any:
     config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
-    params = tree.map(Tensor, gpt.init(config))
-    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
-    tokens, targets = map(Tensor, next(gpt.batches(config)))
-    return gpt.train_step, (params, m, v, Tensor(0), tokens, targets, config.heads)
+    return gpt.train_step, gpt.arguments(config)
 
 
 def _resnet18() -> Any:

@@ -19,6 +19,9 @@ from volta_mlir.nn import functional as F
 
 Parameters = dict[str, Any]
 
+#: The arguments of :func:`train_step` that its results may overwrite.
+DONATED = ("params", "m", "v", "step")
+
 LEARNING_RATE, BETA1, BETA2, EPSILON, WEIGHT_DECAY = 3e-4, 0.9, 0.95, 1e-8, 0.1
 
 
@@ -79,6 +82,19 @@ def batches(config: Config, seed: int = 1) -> Iterator[tuple[np.ndarray, np.ndar
 
 
 # -- the model -----------------------------------------------------------------------------------------------------
+
+
+def state(config: Config) -> tuple[Parameters, Parameters, Parameters, Tensor]:
+    """What :func:`train_step` begins with: ``(params, m, v, step)``."""
+    params = tree.map(Tensor, init(config))
+    m, v = (tree.map(volta.zeros_like, params) for _ in range(2))
+    return params, m, v, Tensor(0)
+
+
+def arguments(config: Config) -> tuple[Any, ...]:
+    """Those of the first :func:`train_step`."""
+    tokens, targets = next(batches(config))
+    return *state(config), Tensor(tokens), Tensor(targets), config.heads
 
 
 def layer_norm(p: Parameters, x: Tensor) -> Tensor:

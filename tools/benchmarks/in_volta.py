@@ -119,15 +119,13 @@ class Program:
 
     def _gpt(self, config: gpt.Config) -> tuple[Callable[..., Any], tuple[str, ...]]:
         def make() -> tuple[Sequence[Any], Sequence[Tensor]]:
-            params = gpt.init(config)
-            zeros = [tree.map(lambda p: Tensor(np.zeros_like(p)), params) for _ in range(2)]
-            return (tree.map(Tensor, params), *zeros, Tensor(0)), list(map(Tensor, next(gpt.batches(config))))
+            return gpt.state(config), list(map(Tensor, next(gpt.batches(config))))
 
         def step(params: Any, m: Any, v: Any, step: Tensor, tokens: Tensor, targets: Tensor) -> Any:
             return gpt.train_step(params, m, v, step, tokens, targets, config.heads)
 
         self.fill = self._filling(make)
-        return step, ("params", "m", "v", "step")
+        return step, gpt.DONATED
 
     def call(self) -> None:
         outs = self.jitted(*self.state, *self.inputs)
