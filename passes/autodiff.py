@@ -33,6 +33,7 @@ from volta_mlir.passes.derived import (
     define,
     expand,
     flatten,
+    is_used,
     kind_of,
     replace_operands,
     require_tensors,
@@ -307,7 +308,7 @@ def _vjp_function(source: Any, wrt: Sequence[int]) -> Any:
         ]
     set_results(function, outs + grads)
     for op in reversed(program):
-        if all(not list(r.uses) for r in op.operation.results):
+        if not is_used(op):
             op.operation.erase()
     for _ in wrt:
         block.erase_argument(primals)

@@ -241,6 +241,11 @@ def used_by(op: Any) -> Iterator[Any]:
                 yield from used_by(inner)
 
 
+def is_used(op: Any) -> bool:
+    """Whether something uses a result of an op."""
+    return any(True for result in op.operation.results for _ in result.uses)
+
+
 def replace_operands(op: Any, values: Mapping[Any, Any]) -> None:
     """Has an op, and those inside of its regions, use other values."""
     for i, operand in enumerate(op.operation.operands):

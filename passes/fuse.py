@@ -40,7 +40,7 @@ from volta_mlir.dialects.movement import ReshapeOp, TransposeOp, is_product
 from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
-from volta_mlir.passes.derived import callee_of, calls_in, functions, unique_name, used_by
+from volta_mlir.passes.derived import callee_of, calls_in, functions, is_used, unique_name, used_by
 from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of
@@ -77,21 +77,21 @@ class Fuse(Pass, name="volta-fuse"):
 
 def can_fuse(producer: Any, consumer: Any) -> bool:
     """Whether ``producer`` can be computed in the loops of ``consumer``, an op that uses its result."""
-    if not isinstance(producer, Op) or not (is_pointwise(producer) or is_view(producer)):
-        return False
-    result = _spec(producer.operation.results[0])
-    if not result.size:
-        return False
-    if isinstance(producer, PowOp) and is_integer(result.dtype):
-        return False  # a loop inside the loop, which keeps the whole from being vectorised
-    if isinstance(producer, TransposeOp) and is_product(producer.operation.operands[0]):
-        return False  # see TransposeOp.lower
-    return isinstance(consumer, Reduce) or (isinstance(consumer, Op) and is_pointwise(consumer))
+    return _can_be_fused(producer) and (
+        isinstance(consumer, Reduce) or (isinstance(consumer, Op) and is_pointwise(consumer))
+    )
 
 
 def _can_be_fused(op: Any) -> bool:
     """Whether an op can be computed in the loops of some op that uses its result."""
-    return can_fuse(op, op) or (is_view(op) and bool(_spec(op.operation.results[0]).size))
+    if not isinstance(op, Op) or not (is_pointwise(op) or is_view(op)):
+        return False
+    result = _spec(op.operation.results[0])
+    if isinstance(op, PowOp) and is_integer(result.dtype):
+        return False  # a loop inside the loop, which keeps the whole from being vectorised
+    if isinstance(op, TransposeOp) and is_product(op.operation.operands[0]):
+        return False  # see TransposeOp.lower
+    return result.size > 0
 
 
 @dataclass(eq=False)
@@ -755,7 +755,7 @@ def _location_of(nodes: list[Node]) -> Any:
 def erase_unused(ops: list[Any]) -> None:
     """Erases those of the ops, each of which comes after what it uses, that nothing needs."""
     for op in reversed(ops):
-        if isinstance(op, Op) and op.pure and not any(list(result.uses) for result in op.operation.results):
+        if isinstance(op, Op) and op.pure and not is_used(op):
             op.operation.erase()
 
 

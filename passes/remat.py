@@ -254,7 +254,7 @@ class _Program:
             workspace=moved if any(isinstance(op, DotGeneralOp) for op in ops) else 0,
             recomputable=all(isinstance(op, Op) and op.pure and not list(op.operation.regions) for op in ops),
             is_product=any(isinstance(op, _PRODUCTS) for op in ops),
-            label=f"{place} {last.op.operation.name} {outputs[0].spec if outputs else ''}",
+            label=(place, last.op.operation.name, outputs[0].spec if outputs else None),
         )
 
 

@@ -17,7 +17,7 @@ from volta_mlir.dialects import contraction, creation, elementwise, movement
 from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import is_float
 from volta_mlir.mlir import ir, spec_of
-from volta_mlir.passes.derived import functions
+from volta_mlir.passes.derived import functions, is_used
 from volta_mlir.passes.manager import Pass, option
 from volta_mlir.tensor import Tensor
 
@@ -55,8 +55,11 @@ def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequ
         for op in list(block.operations):
             if not isinstance(op, Op):
                 continue
+            found = (*rules.get(type(op), ()), *general)
+            if not found:
+                continue
             emitter.insertion_point, emitter.location = ir.InsertionPoint(op), op.location
-            for rule in (*rules.get(type(op), ()), *general):
+            for rule in found:
                 replacement = rule(op, emitter)
                 if replacement is not None:
                     op.operation.results[0].replace_all_uses_with(replacement._value)
@@ -65,7 +68,7 @@ def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequ
     for op in reversed(list(block.operations)):
         # Calls have no effects either: all that volta can express are values.
         is_pure = isinstance(op, Op) or op.operation.name == "func.call"
-        if is_pure and all(not list(r.uses) for r in op.operation.results):
+        if is_pure and not is_used(op):
             op.operation.erase()
             changed = True
     return changed

@@ -180,7 +180,7 @@ def test_unknown_memory_workloads_are_refused() -> None:
 
 @pytest.mark.no_cover
 def test_compile_times_by_depth() -> None:
-    done = CliRunner().invoke(bench_compile.main, ["--quick", "--layers", "1"])
+    done = CliRunner().invoke(bench_compile.main, ["--quick", "--layers", "1", "--rounds", "1"])
     assert done.exit_code == 0, done.output
     _, row, start = done.output.splitlines()
     layers, trace, lower, iree, total, factor, wall, kernels, dispatches = map(float, row.split())

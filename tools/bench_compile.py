@@ -1,7 +1,8 @@
 """``make bench-compile``: how long a training step takes to compile, by the number of its layers; volta-opt's start.
 
 Runs in a checkout: the model, GPT, is that of the tests. Each depth is compiled in a process of its own, without the
-cache. Seconds are those of the processors, of all threads together, which depends less on what else the machine does.
+cache. They take turns, and medians count. Seconds are those of the processors, of all threads together, which depends
+less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 
 import click
 
@@ -69,20 +71,26 @@ def measure(layers: int, *, quick: bool = False) -> Times:
 
 @click.command()
 @click.option("--layers", multiple=True, type=int, help="A depth; repeatable.  [default: 6, 12, 24]")
+@click.option("--rounds", default=3, show_default=True, help="How often each depth takes its turn.")
 @click.option("--quick", is_flag=True, help="Take a tiny model, to see whether everything works.")
 @click.option("--measure", "only", type=int, hidden=True, help="Measure one depth here, and print it as JSON.")
-def main(layers: tuple[int, ...], quick: bool, only: int | None) -> None:
+def main(layers: tuple[int, ...], rounds: int, quick: bool, only: int | None) -> None:
     """Measure how long GPT's training step takes to compile, by the number of its layers."""
     if only is not None:
         click.echo(json.dumps(asdict(measure(only, quick=quick))))
         return
-    rows = [_in_child(depth, quick) for depth in layers or (6, 12, 24)]
+    turns = [[_in_child(depth, quick) for depth in layers or (6, 12, 24)] for _ in range(rounds)]
+    rows = [_median(times) for times in zip(*turns, strict=True)]
     click.echo("layers   trace   lower    IREE   total  factor    wall  kernels  dispatches")
     for row in rows:
         seconds = "".join(f"{value:8.1f}" for value in (row.trace, row.lower, row.iree, row.total))
         factor = f"{row.total / rows[0].total:8.2f}"
         click.echo(f"{row.layers:6}{seconds}{factor}{row.wall:8.1f}{row.kernels:9}{row.dispatches:12}")
     click.echo(f"volta-opt starts in {statistics.median(_start() for _ in range(5)):.2f} s of the processors")
+
+
+def _median(times: Sequence[Times]) -> Times:
+    return Times(*(statistics.median(values) for values in zip(*map(astuple, times), strict=True)))
 
 
 def _start() -> float:

@@ -19,7 +19,7 @@ Values with the same label, such as those of one line of a layer, are decided al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -52,7 +52,7 @@ class Task:
     workspace: int = 0
     recomputable: bool = True
     is_product: bool = False
-    label: str = ""
+    label: Hashable = ""
 
 
 @dataclass(frozen=True)
@@ -371,7 +371,7 @@ class _Search:
 
     def _groups(self) -> list[frozenset[int]]:
         """The candidates by their labels."""
-        groups: dict[str, set[int]] = defaultdict(set)
+        groups: dict[Hashable, set[int]] = defaultdict(set)
         for value in self.candidates:
             groups[self.graph.recipe(value).label].add(value)
         return list(map(frozenset, groups.values()))

@@ -160,9 +160,10 @@ def adamw(params: Parameters, m: Parameters, v: Parameters, step: Tensor, gradie
     v = tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * (g * g), v, gradients)
 
     def update(p: Tensor, m: Tensor, v: Tensor) -> Tensor:
-        decay = WEIGHT_DECAY if p.ndim > 1 else 0.0
         direction = (m / correction1) / (volta.sqrt(v / correction2) + EPSILON)
-        return p - LEARNING_RATE * (direction + decay * p)
+        if p.ndim > 1:
+            direction = direction + WEIGHT_DECAY * p
+        return p - LEARNING_RATE * direction
 
     return tree.map(update, params, m, v), m, v, step
 
