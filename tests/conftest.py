@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the plans of tests/golden rather than compare")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest, whole models, comes first: at the end one process would run it while the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Ctrl-C interrupts Python here and in programs that are started, also where the tests run in the background."""

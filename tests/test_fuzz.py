@@ -514,7 +514,7 @@ def _other_arguments(program: Program) -> list[Arrays]:
     return [[random_array(rng, s.dtype, s.shape, program.special) for s in program.arguments] for _ in range(2)]
 
 
-@tiers(72, 2000)
+@tiers(48, 2000)
 def test_compiled(examples: int) -> None:
     """Compiled programs, many at a time. A failure names the shortest prefix of the program that fails."""
     drawn: list[Program] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,16 +34,12 @@ def lowered_chain(length: int, budget: Any, rows: int = 1024, width: int = 64) -
     return step.lower([volta.spec((width, width))] * length, volta.spec((rows, width)))
 
 
-@cache
-def gpt_step(budget: Any, layers: int = 2) -> Lowered:
-    config = gpt.Config(layers=layers, width=64, heads=4, context=64, vocabulary=11, batch=4)
+CONFIG = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
+
+
+def gpt_step(budget: Any, config: gpt.Config = CONFIG) -> Lowered:
     step = volta.jit(gpt.train_step, static="heads", donate=gpt.DONATED, options={"memory_budget": budget})
     return step.lower(*gpt.arguments(config))
-
-
-@cache
-def compiled_gpt(budget: Any) -> Compiled:
-    return gpt_step(budget).compile(TARGET)
 
 
 def peak(compiled: Compiled) -> int:
@@ -60,40 +56,60 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
     assert least <= 3 * length**0.5
 
 
+def results_of(compiled: Compiled, arguments: Any) -> list[np.ndarray]:
+    return [leaf.numpy() for leaf in tree.leaves(compiled(*arguments))]
+
+
 @pytest.mark.no_cover
-def test_budgets_are_kept_and_change_no_number() -> None:
-    config = gpt.Config(layers=2, width=64, heads=4, context=64, vocabulary=11, batch=4)
-
-    def results(compiled: Compiled) -> list[np.ndarray]:
-        return [leaf.numpy() for leaf in tree.leaves(compiled(*gpt.arguments(config)))]
-
-    free, least = compiled_gpt(None), compiled_gpt("min")
-    most, smallest = peak(free), peak(least)
-    assert smallest < most
+def test_the_least_memory_changes_no_number() -> None:
+    free, least = (gpt_step(budget).compile(TARGET) for budget in (None, "min"))
+    assert peak(least) < peak(free)
     assert str(least.target) != str(free.target) == TARGET
     cached = gpt_step("min").compile(TARGET)
     assert cached.report.cached
     assert cached.target == least.target
-    assert peak(cached) == smallest
-    half = (most + smallest) // 2
-    middle = compiled_gpt(half)
+    assert peak(cached) == peak(least)
+    expected, actual = (results_of(compiled, gpt.arguments(CONFIG)) for compiled in (free, least))
+    for e, a in zip(expected, actual, strict=True):
+        assert norm(a - e) <= 1e-5 * norm(e)
+
+
+def chain_step(budget: Any, rows: int = 1024) -> tuple[Lowered, Any]:
+    rng = np.random.default_rng(0)
+    weights = [Tensor(rng.standard_normal((64, 64)).astype(np.float32) / 8) for _ in range(9)]
+    x = Tensor(rng.standard_normal((rows, 64)).astype(np.float32))
+    return lowered_chain(9, budget, rows), (weights, x)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        chain_step,
+        pytest.param(lambda budget: (gpt_step(budget), gpt.arguments(CONFIG)), id="gpt", marks=pytest.mark.full),
+    ],
+)
+def test_a_budget_is_kept_and_changes_no_number(step: Any) -> None:
+    def compiled_for(budget: Any) -> tuple[Compiled, list[np.ndarray]]:
+        lowered, arguments = step(budget)
+        compiled = lowered.compile(TARGET)
+        return compiled, results_of(compiled, arguments)
+
+    (free, expected), (least, _) = compiled_for(None), compiled_for("min")
+    half = (peak(free) + peak(least)) // 2
+    middle, actual = compiled_for(half)
     assert peak(middle) <= half
     assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
     assert not free.remat_report().rows
     assert 0 < middle.remat_report().flops < least.remat_report().flops
-    expected = results(free)
-    for compiled in (middle, least):
-        for e, a in zip(expected, results(compiled), strict=True):
-            assert norm(a - e) <= 1e-5 * norm(e)
+    for e, a in zip(expected, actual, strict=True):
+        assert norm(a - e) <= 1e-5 * norm(e)
 
 
 def test_the_same_groups_give_the_same_bits() -> None:
-    rng = np.random.default_rng(0)
-    weights = [Tensor(rng.standard_normal((64, 64)).astype(np.float32) / 8) for _ in range(9)]
-    x = Tensor(rng.standard_normal((256, 64)).astype(np.float32))
-    free, least = (lowered_chain(9, budget, rows=256).compile(TARGET)(weights, x) for budget in (None, "min"))
-    for e, a in zip(free, least, strict=True):
-        np.testing.assert_array_equal(a.numpy(), e.numpy())
+    free, least = (chain_step(budget, rows=256) for budget in (None, "min"))
+    results = (results_of(lowered.compile(TARGET), arguments) for lowered, arguments in (free, least))
+    for e, a in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, e)
 
 
 def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
@@ -162,7 +178,7 @@ def test_no_round_makes_the_peak_worse() -> None:
 
 def test_another_plan_is_made_where_the_first_comes_to_nothing() -> None:
     # Of one layer, what is copied for the least peak is fused so that it takes as much as before.
-    lowered = gpt_step("min", layers=1)
+    lowered = gpt_step("min", replace(CONFIG, layers=1))
     assert planned_peak(lowered, "volta-remat") < 0.7 * planned_peak(lowered, "volta-align")
 
 
