@@ -150,6 +150,26 @@ class Lowering:
             linalg.yield_(list(yielded) if isinstance(yielded, tuple | list) else [yielded])
         return tuple(op.results)
 
+    @staticmethod
+    def distinct(results: Sequence[Any]) -> list[Any]:
+        """The results of a :meth:`generic`, of those that are computed alike the first one each time.
+
+        What initial values they have may differ in nothing but their types.
+        """
+        block = results[0].owner.regions[0].blocks[0]
+        count = len(block.arguments) - len(results)
+        numbers: dict[Any, Any] = {}
+        for index, argument in enumerate(block.arguments):
+            numbers[argument] = index if index < count else argument.type
+        known: dict[Any, int] = {}
+        *ops, end = (op.operation for op in block.operations)
+        for op in ops:
+            attributes = tuple((name, op.attributes[name]) for name in op.attributes)
+            key = op.name, attributes, tuple(numbers.get(v, v) for v in op.operands), op.results[0].type
+            numbers[op.results[0]] = op if len(op.regions) else count + known.setdefault(key, len(known))
+        found: dict[Any, Any] = {}
+        return [found.setdefault(numbers[v], result) for v, result in zip(end.operands, results, strict=True)]
+
     def elementwise(self, spec: TensorSpec, inputs: Sequence[Any], body: Callable[..., Any]) -> Any:
         """A tensor of ``spec`` computed element by element from inputs of the same shape."""
         identity = range(spec.rank)
@@ -226,15 +246,26 @@ class Lowering:
         """
         # The bindings can't declare an op whose results differ in type, so this one stays unknown to them.
         context().allow_unregistered_dialects = True
-        region = ir.Operation.create(
+        region = self._dispatch_region([signless_tensor_type(spec) for spec in results])
+        with ir.InsertionPoint(region.regions[0].blocks.append()):
+            values = list(body())
+            # IREE 3.13 merges equal results, and may read another result's buffer for the second.
+            numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+            ir.Operation.create("flow.return", operands=list(numbers))
+        if len(numbers) < len(values):
+            whole, region = region, self._dispatch_region([value.type for value in numbers])
+            whole.regions[0].blocks[0].append_to(region.regions[0])
+            whole.erase()
+        return [region.results[numbers[value]] for value in values]
+
+    @staticmethod
+    def _dispatch_region(types: Sequence[Any]) -> Any:
+        return ir.Operation.create(
             "flow.dispatch.region",
-            results=[signless_tensor_type(spec) for spec in results],
+            results=types,
             attributes={"operandSegmentSizes": ir.DenseI32ArrayAttr.get([0, 0])},
             regions=2,  # the second one says how many workgroups there are; IREE finds out
         )
-        with ir.InsertionPoint(region.regions[0].blocks.append()):
-            ir.Operation.create("flow.return", operands=list(body()))
-        return list(region.results)
 
     def extract_slice(self, x: Any, offsets: Sequence[Any], sizes: Sequence[int], strides: Sequence[int]) -> Any:
         """``sizes[i]`` elements of ``x`` along each axis, every ``strides[i]``-th from ``offsets[i]`` on.

@@ -197,9 +197,15 @@ def lower_fused(b: Lowering, function: Any, operands: Sequence[Any], *, is_epilo
             results = _lower_nest(b, callee_of(call), given, _emit)
             values.update(zip(call.operation.results, results, strict=True))
         returned = function.entry_block.operations[len(calls)].operation.operands
-        return [b.reshape(values[v], spec) for v, spec in zip(returned, squeezed, strict=True)]
+        return _reshaped(b, [values[v] for v in returned], squeezed)
 
-    return [b.reshape(value, out) for value, out in zip(b.dispatch(squeezed, dispatch), outs, strict=True)]
+    return _reshaped(b, b.dispatch(squeezed, dispatch), outs)
+
+
+def _reshaped(b: Lowering, values: Sequence[Any], specs: Sequence[TensorSpec]) -> list[Any]:
+    """The values in the shapes of the specs; what is one value stays one."""
+    found = {key: b.reshape(*key) for key in dict.fromkeys(zip(values, specs, strict=True))}
+    return [found[key] for key in zip(values, specs, strict=True)]
 
 
 #: Runs a function that emits ops whose results have these specs, and returns the results: as a dispatch, or in one.
@@ -253,9 +259,9 @@ def _lower_elementwise(
 
     def dispatch() -> Sequence[Any]:
         outputs = [b.empty(spec) for spec in flat]
-        return b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
+        return b.distinct(b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body))
 
-    return [b.reshape(value, out) for value, out in zip(emit(flat, dispatch), outs, strict=True)]
+    return _reshaped(b, emit(flat, dispatch), outs)
 
 
 def _lower_reductions(
@@ -280,15 +286,18 @@ def _lower_reductions(
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
-        results = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
+        results = b.distinct(b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body))
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:
-        of_results = zip(nest.results, values, totals, outs, strict=True)
-        return [op.fold_axes(b, value, spec, rest, out.dtype) for op, value, spec, out in of_results]
+        found: dict[Any, Any] = {}
+        for op, value, spec, out in zip(nest.results, values, totals, outs, strict=True):
+            if (value, out.dtype) not in found:
+                found[value, out.dtype] = op.fold_axes(b, value, spec, rest, out.dtype)
+        return [found[value, out.dtype] for value, out in zip(values, outs, strict=True)]
 
     results = emit(totals if rest else [out.with_shape(shape) for out in outs], dispatch)
-    return [b.reshape(v, out) for v, out in zip(finished(results) if rest else results, outs, strict=True)]
+    return _reshaped(b, finished(results) if rest else results, outs)
 
 
 def _scalars(b: Lowering, nest: Nest, inputs: Sequence[Any]) -> dict[Any, Any]:
