@@ -150,26 +150,6 @@ class Lowering:
             linalg.yield_(list(yielded) if isinstance(yielded, tuple | list) else [yielded])
         return tuple(op.results)
 
-    @staticmethod
-    def distinct(results: Sequence[Any]) -> list[Any]:
-        """The results of a :meth:`generic`, of those that are computed alike the first one each time.
-
-        What initial values they have may differ in nothing but their types.
-        """
-        block = results[0].owner.regions[0].blocks[0]
-        count = len(block.arguments) - len(results)
-        numbers: dict[Any, Any] = {}
-        for index, argument in enumerate(block.arguments):
-            numbers[argument] = index if index < count else argument.type
-        known: dict[Any, int] = {}
-        *ops, end = (op.operation for op in block.operations)
-        for op in ops:
-            attributes = tuple((name, op.attributes[name]) for name in op.attributes)
-            key = op.name, attributes, tuple(numbers.get(v, v) for v in op.operands), op.results[0].type
-            numbers[op.results[0]] = op if len(op.regions) else count + known.setdefault(key, len(known))
-        found: dict[Any, Any] = {}
-        return [found.setdefault(numbers[v], result) for v, result in zip(end.operands, results, strict=True)]
-
     def elementwise(self, spec: TensorSpec, inputs: Sequence[Any], body: Callable[..., Any]) -> Any:
         """A tensor of ``spec`` computed element by element from inputs of the same shape."""
         identity = range(spec.rank)

@@ -34,7 +34,7 @@ from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp, inverse, permuted
 from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.mlir import ir, spec_of
+from volta_mlir.mlir import func, ir, passmanager, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in
 
 #: The attribute of a function that is one dispatch.
@@ -259,7 +259,7 @@ def _lower_elementwise(
 
     def dispatch() -> Sequence[Any]:
         outputs = [b.empty(spec) for spec in flat]
-        return b.distinct(b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body))
+        return _distinct(b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body))
 
     return _reshaped(b, emit(flat, dispatch), outs)
 
@@ -286,7 +286,7 @@ def _lower_reductions(
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
-        results = b.distinct(b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body))
+        results = _distinct(b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body))
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:
@@ -298,6 +298,44 @@ def _lower_reductions(
 
     results = emit(totals if rest else [out.with_shape(shape) for out in outs], dispatch)
     return _reshaped(b, finished(results) if rest else results, outs)
+
+
+def _distinct(results: Sequence[Any]) -> list[Any]:
+    """The results of a linalg.generic, of those that come to the same the first one each time.
+
+    IREE 3.13 drops all but the first of equal results of a dispatch, and then reads the dispatch's first result for
+    them. What is equal is what MLIR makes one value of, in a function of the scalars. Initial values are taken to be
+    equal where their types are.
+    """
+    block = results[0].owner.regions[0].blocks[0]
+    *ops, end = (op.operation for op in block.operations)
+    if len(results) == 1 or any(len(op.regions) for op in ops):
+        return list(results)
+    inputs = len(block.arguments) - len(results)
+    given: dict[Any, Any] = {v: v if number < inputs else v.type for number, v in enumerate(block.arguments)}
+    inside = {v for op in ops for v in op.results}
+    for op in ops:
+        if op.name == "linalg.index":
+            given[op.results[0]] = op.attributes["dim"]
+        given.update((v, v) for v in op.operands if v not in inside and v not in given)
+    types = {key: v.type for v, key in given.items()}
+    module = ir.Module.create()
+    with ir.InsertionPoint(module.body):
+        function = func.FuncOp("body", (list(types.values()), [v.type for v in end.operands]))
+    arguments = dict(zip(types, function.add_entry_block().arguments, strict=True))
+    values = {v: arguments[key] for v, key in given.items()}
+    with ir.InsertionPoint(function.entry_block):
+        for op in ops:
+            if op.results[0] not in values:
+                copy = op.clone()
+                for number, operand in enumerate(op.operands):
+                    copy.operands[number] = values[operand]
+                values[op.results[0]] = copy.results[0]
+        func.ReturnOp([values[v] for v in end.operands])
+    passmanager.PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)
+    *_, end = function.entry_block.operations
+    found: dict[Any, Any] = {}
+    return [found.setdefault(v, result) for v, result in zip(end.operation.operands, results, strict=True)]
 
 
 def _scalars(b: Lowering, nest: Nest, inputs: Sequence[Any]) -> dict[Any, Any]:
