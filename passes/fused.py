@@ -307,12 +307,14 @@ def _distinct(results: Sequence[Any]) -> list[Any]:
     them. What is equal is what MLIR makes one value of, in a function of the scalars. Initial values are taken to be
     equal where their types are.
     """
-    block = results[0].owner.regions[0].blocks[0]
+    generic = results[0].owner
+    block = generic.regions[0].blocks[0]
     *ops, end = (op.operation for op in block.operations)
     if len(results) == 1 or any(len(op.regions) for op in ops):
         return list(results)
     inputs = len(block.arguments) - len(results)
-    given: dict[Any, Any] = {v: v if number < inputs else v.type for number, v in enumerate(block.arguments)}
+    read = list(zip(generic.operands, generic.attributes["indexing_maps"], strict=True))
+    given: dict[Any, Any] = {v: read[i] if i < inputs else v.type for i, v in enumerate(block.arguments)}
     inside = {v for op in ops for v in op.results}
     for op in ops:
         if op.name == "linalg.index":
