@@ -34,7 +34,7 @@ from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp, inverse, permuted
 from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
 from volta_mlir.dtypes import TensorSpec
-from volta_mlir.mlir import func, ir, passmanager, spec_of
+from volta_mlir.mlir import arith, func, ir, passmanager, signless_element_type, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in
 
 #: The attribute of a function that is one dispatch.
@@ -257,11 +257,21 @@ def _lower_elementwise(
         found = _scalars(b, nest, scalars)
         return [found[op.operation.results[0], nest.whole] for op in nest.results]
 
+    constants: dict[int, Any] = {}
+
     def dispatch() -> Sequence[Any]:
         outputs = [b.empty(spec) for spec in flat]
-        return _distinct(b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body))
+        results = b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
+        folded = _folded(results)
+        constants.update((i, v) for i, v in enumerate(folded) if isinstance(v, ir.Attribute))
+        return _distinct(results, folded)
 
-    return _reshaped(b, emit(flat, dispatch), outs)
+    values = emit(flat, dispatch)
+    # IREE 3.13 computes a dispatch that depends on nothing once, and mixes up its results.
+    for number, value in constants.items():
+        scalar = arith.constant(signless_element_type(flat[number].dtype), value)
+        values[number] = b.filled(scalar, flat[number])
+    return _reshaped(b, values, outs)
 
 
 def _lower_reductions(
@@ -286,7 +296,8 @@ def _lower_reductions(
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
-        results = _distinct(b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body))
+        results = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
+        results = _distinct(results, _folded(results))
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:
@@ -300,18 +311,29 @@ def _lower_reductions(
     return _reshaped(b, finished(results) if rest else results, outs)
 
 
-def _distinct(results: Sequence[Any]) -> list[Any]:
-    """The results of a linalg.generic, of those that come to the same the first one each time.
+def _distinct(results: Sequence[Any], folded: Sequence[Any]) -> list[Any]:
+    """Results of a linalg.generic; of those that are the same value, the first one each time.
 
     IREE 3.13 drops all but the first of equal results of a dispatch, and then reads the dispatch's first result for
-    them. What is equal is what MLIR makes one value of, in a function of the scalars. Initial values are taken to be
-    equal where their types are.
+    them.
+    """
+    found: dict[Any, Any] = {}
+    return [found.setdefault(value, result) for value, result in zip(folded, results, strict=True)]
+
+
+def _folded(results: Sequence[Any]) -> list[Any]:
+    """Where a linalg.generic has several results, what MLIR makes of them in a function of the scalars.
+
+    Initial values of one type are one value.
+
+    Returns:
+        For each result the attribute of a constant, or something that is equal for equal values.
     """
     generic = results[0].owner
     block = generic.regions[0].blocks[0]
     *ops, end = (op.operation for op in block.operations)
     if len(results) == 1 or any(len(op.regions) for op in ops):
-        return list(results)
+        return list(range(len(results)))
     inputs = len(block.arguments) - len(results)
     read = list(zip(generic.operands, generic.attributes["indexing_maps"], strict=True))
     given: dict[Any, Any] = {v: read[i] if i < inputs else v.type for i, v in enumerate(block.arguments)}
@@ -336,8 +358,12 @@ def _distinct(results: Sequence[Any]) -> list[Any]:
         func.ReturnOp([values[v] for v in end.operands])
     passmanager.PassManager.parse("builtin.module(canonicalize,cse)").run(module.operation)
     *_, end = function.entry_block.operations
-    found: dict[Any, Any] = {}
-    return [found.setdefault(v, result) for v, result in zip(end.operation.operands, results, strict=True)]
+    numbers: dict[Any, int] = {}
+    keys = []
+    for value in end.operation.operands:
+        is_constant = getattr(value.owner, "name", "") == "arith.constant"
+        keys.append(value.owner.attributes["value"] if is_constant else numbers.setdefault(value, len(numbers)))
+    return keys
 
 
 def _scalars(b: Lowering, nest: Nest, inputs: Sequence[Any]) -> dict[Any, Any]:

@@ -259,6 +259,8 @@ def test_unknown_options_are_refused() -> None:
         ("f32", ["add(%x, %x)", "sub(%x, %x)", "add(%n, %x)"]),
         ("ui16", ["neg(%x)", "abs(%x)", "abs(%a)"]),
         ("i32", ["neg(%x)", "maximum(%x, %x)", "minimum(%x, %x)"]),
+        ("i32", ["neg(%x)", "sub(%x, %x)", "xor(%n, %n)"]),
+        ("i32", ["maximum(%n, %n)", "sub(%x, %x)", "div(%x, %x)"]),
     ],
 )
 def test_results_that_come_to_the_same(element: str, ops: list[str]) -> None:
