@@ -204,13 +204,16 @@ class ReverseOp(Movement, name="reverse"):
     @classmethod
     def lower(cls, b, op, x):
         spec = spec_of(op.operation.results[0].type)
+        axes = [axis for axis in op.axes if spec.shape[axis] > 1]
+        if not axes or not spec.size:
+            return x
 
         def body():
             last = [b.constant_index(extent - 1) for extent in spec.shape]
-            at = [arith.subi(last[a], b.index(a)) if a in op.axes else b.index(a) for a in range(spec.rank)]
+            at = [arith.subi(last[a], b.index(a)) if a in axes else b.index(a) for a in range(spec.rank)]
             return tensor.extract(x, at)
 
-        return b.elementwise(spec, [], body) if spec.size else x
+        return b.elementwise(spec, [], body)
 
 
 class SliceOp(Movement, name="slice"):
