@@ -322,7 +322,7 @@ def _distinct(results: Sequence[Any], folded: Sequence[Any]) -> list[Any]:
 
 
 def _folded(results: Sequence[Any]) -> list[Any]:
-    """Where a linalg.generic has several results, what MLIR makes of them in a function of the scalars.
+    """Where a linalg.generic has several results, or reads nothing, what MLIR makes of it in a function of the scalars.
 
     Initial values of one type are one value.
 
@@ -332,9 +332,9 @@ def _folded(results: Sequence[Any]) -> list[Any]:
     generic = results[0].owner
     block = generic.regions[0].blocks[0]
     *ops, end = (op.operation for op in block.operations)
-    if len(results) == 1 or any(len(op.regions) for op in ops):
-        return list(range(len(results)))
     inputs = len(block.arguments) - len(results)
+    if (len(results) == 1 and inputs) or any(len(op.regions) for op in ops):
+        return list(range(len(results)))
     read = list(zip(generic.operands, generic.attributes["indexing_maps"], strict=True))
     given: dict[Any, Any] = {v: read[i] if i < inputs else v.type for i, v in enumerate(block.arguments)}
     inside = {v for op in ops for v in op.results}
