@@ -296,8 +296,8 @@ def _lower_reductions(
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
-        results = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
-        results = _distinct(results, _folded(results))
+        computed = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
+        results = _distinct(computed, _folded(computed))
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:
