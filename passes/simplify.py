@@ -15,7 +15,7 @@ from volta_mlir import functions as F
 from volta_mlir import trace
 from volta_mlir.dialects import contraction, creation, elementwise, movement
 from volta_mlir.dialects.base import Op
-from volta_mlir.dtypes import is_float
+from volta_mlir.dtypes import bool_, is_float, is_unsigned
 from volta_mlir.mlir import ir, spec_of
 from volta_mlir.passes.derived import functions, is_used
 from volta_mlir.passes.manager import Pass, option
@@ -168,6 +168,34 @@ def mul_identity(op: Any, emitter: trace.Emitter) -> Tensor | None:
     return emitter.wrap(rhs) if _is__splat(lhs, 1.0) else None
 
 
+def same_operands(op: Any, emitter: trace.Emitter) -> Tensor | None:
+    """The greater of x and x is x, and so on; of integers ``x - x`` is 0, and ``x < x`` is false."""
+    lhs, rhs = op.operation.operands
+    if lhs != rhs:
+        return None
+    if isinstance(op, elementwise.MaximumOp | elementwise.MinimumOp | elementwise.AndOp | elementwise.OrOp):
+        return emitter.wrap(lhs)
+    spec = spec_of(lhs.type)
+    if is_float(spec.dtype):
+        return None
+    if isinstance(op, elementwise.CompareOp):
+        return F.full(spec.shape, op.direction in ("eq", "le", "ge"), bool_)
+    return F.full(spec.shape, 0, spec.dtype)
+
+
+def unsigned_abs(op: Any, emitter: trace.Emitter) -> Tensor | None:
+    """The absolute value of an unsigned number is the number."""
+    source = op.operation.operands[0]
+    return emitter.wrap(source) if is_unsigned(spec_of(source.type).dtype) else None
+
+
+def reverse_nothing(op: Any, emitter: trace.Emitter) -> Tensor | None:
+    """Reversing axes of one element, or none, changes nothing."""
+    source = op.operation.operands[0]
+    shape = spec_of(source.type).shape
+    return emitter.wrap(source) if all(shape[axis] == 1 for axis in op.axes) else None
+
+
 def double_negation(op: Any, emitter: trace.Emitter) -> Tensor | None:
     """``-(-x)`` is x."""
     inner = producer(op.operation.operands[0], elementwise.NegOp)
@@ -284,8 +312,15 @@ def transpose_of_dot(op: Any, emitter: trace.Emitter) -> Tensor | None:
 
 RULES: dict[Any, tuple[Rule, ...]] = {
     elementwise.AddOp: (add_identity,),
-    elementwise.SubOp: (sub_identity,),
+    elementwise.SubOp: (sub_identity, same_operands),
     elementwise.MulOp: (mul_identity,),
+    elementwise.MaximumOp: (same_operands,),
+    elementwise.MinimumOp: (same_operands,),
+    elementwise.AndOp: (same_operands,),
+    elementwise.OrOp: (same_operands,),
+    elementwise.XorOp: (same_operands,),
+    elementwise.CompareOp: (same_operands,),
+    elementwise.AbsOp: (unsigned_abs,),
     elementwise.NegOp: (double_negation,),
     elementwise.ConvertOp: (convert_identity,),
     elementwise.SelectOp: (select_constant,),
@@ -293,6 +328,7 @@ RULES: dict[Any, tuple[Rule, ...]] = {
     elementwise.CheckpointNameOp: (keep_operand,),
     movement.ReshapeOp: (same_type, move_splat, reshape_of_reshape),
     movement.BroadcastInDimOp: (same_type, move_splat, broadcast_of_broadcast),
+    movement.ReverseOp: (reverse_nothing,),
     movement.TransposeOp: (transpose_identity, move_splat, transpose_of_transpose, transpose_of_dot),
     contraction.DotGeneralOp: (dot_of_transpose,),
 }

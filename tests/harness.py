@@ -188,7 +188,9 @@ def signature_of(module: Any, name: str) -> tuple[list[TensorSpec], list[TensorS
 # -- compiled programs -------------------------------------------------------------------------------------------
 
 
-def compile_functions(modules: Mapping[str, Any], *, fuse: bool = True) -> dict[str, Runnable | Exception]:
+def compile_functions(
+    modules: Mapping[str, Any], *, fuse: bool = True, simplify: bool = False
+) -> dict[str, Runnable | Exception]:
     """Lowers and compiles volta modules, each with the one public function that it is named for, as one program.
 
     Compiling costs a quarter of a second for each program and little for each function in it. A function that cannot
@@ -199,8 +201,8 @@ def compile_functions(modules: Mapping[str, Any], *, fuse: bool = True) -> dict[
     for name, module in modules.items():
         arguments, results = signature_of(module, name)
         try:
-            fusion = "volta-fuse{min-rows=1}," if fuse else ""
-            lowered[name] = run_passes(module, f"volta-inline,{fusion}convert-volta-to-linalg")
+            passes = ["volta-inline", *["volta-simplify"] * simplify, *["volta-fuse{min-rows=1}"] * fuse]
+            lowered[name] = run_passes(module, ",".join([*passes, "convert-volta-to-linalg"]))
         except Exception as error:
             outcome[name] = error
         else:

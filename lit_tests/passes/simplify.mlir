@@ -55,6 +55,40 @@ func.func @no_identities(%x: tensor<2xf32>) -> (
 
 // -----
 
+// CHECK-LABEL: func.func @same_operands
+// CHECK-SAME: (%[[X:.*]]: tensor<2xf32>, %[[N:.*]]: tensor<2xi32>, %[[U:.*]]: tensor<2xui32>)
+// CHECK-DAG: %[[ZERO:.*]] = "volta.full"() {shape = array<i64: 2>, value = dense<0> : tensor<i32>}
+// CHECK-DAG: %[[NO:.*]] = "volta.full"() {shape = array<i64: 2>, value = dense<false> : tensor<i1>}
+// CHECK-DAG: %[[YES:.*]] = "volta.full"() {shape = array<i64: 2>, value = dense<true> : tensor<i1>}
+// CHECK: return %[[X]], %[[N]], %[[ZERO]], %[[NO]], %[[YES]], %[[U]], %[[X]] :
+func.func @same_operands(%x: tensor<2xf32>, %n: tensor<2xi32>, %u: tensor<2xui32>) -> (
+    tensor<2xf32>, tensor<2xi32>, tensor<2xi32>, tensor<2xi1>, tensor<2xi1>, tensor<2xui32>, tensor<2xf32>) {
+  %0 = "volta.maximum"(%x, %x) : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  %1 = "volta.and"(%n, %n) : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi32>
+  %2 = "volta.sub"(%n, %n) : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi32>
+  %3 = "volta.compare"(%n, %n) {direction = "ne"} : (tensor<2xi32>, tensor<2xi32>) -> tensor<2xi1>
+  %4 = "volta.compare"(%u, %u) {direction = "le"} : (tensor<2xui32>, tensor<2xui32>) -> tensor<2xi1>
+  %5 = "volta.abs"(%u) : (tensor<2xui32>) -> tensor<2xui32>
+  %6 = "volta.reverse"(%x) {axes = array<i64>} : (tensor<2xf32>) -> tensor<2xf32>
+  return %0, %1, %2, %3, %4, %5, %6 : tensor<2xf32>, tensor<2xi32>, tensor<2xi32>, tensor<2xi1>, tensor<2xi1>,
+    tensor<2xui32>, tensor<2xf32>
+}
+
+// -----
+
+// NaN is unequal to itself, and infinity less infinity is NaN.
+
+// CHECK-LABEL: func.func @not_of_floats
+// CHECK: "volta.sub"
+// CHECK: "volta.compare"
+func.func @not_of_floats(%x: tensor<2xf32>) -> (tensor<2xf32>, tensor<2xi1>) {
+  %0 = "volta.sub"(%x, %x) : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  %1 = "volta.compare"(%x, %x) {direction = "ne"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xi1>
+  return %0, %1 : tensor<2xf32>, tensor<2xi1>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @negations
 // CHECK-SAME: (%[[X:.*]]: tensor<2xf32>)
 // CHECK-NEXT: %[[NEG:.*]] = "volta.neg"(%[[X]])
