@@ -44,7 +44,8 @@ def test_a_worker_measures(framework: str, monkeypatch: pytest.MonkeyPatch) -> N
     there.time(1)
     there.forget_peak()
     assert len(there.time(3)) == 3
-    assert there.peak() >= -worker.memory("VmRSS")
+    resident = worker.memory("VmRSS")
+    assert there.peak() >= resident - there._baseline  # which other tests in this process may have left higher
     assert [x.shape for x in there.results().values()] == [(16,)]
     if framework == "volta":
         assert there.details().keys() == {"trace", "passes", "artifact", "peak", "transients", "dispatches"}
