@@ -262,7 +262,7 @@ def _lower_elementwise(
     def dispatch() -> Sequence[Any]:
         outputs = [b.empty(spec) for spec in flat]
         results = b.generic(read(), maps, outputs, [loops] * len(outs), ["parallel"] * len(loops), body)
-        folded = _folded(results)
+        folded = _folded(results, flat)
         constants.update((i, v) for i, v in enumerate(folded) if isinstance(v, ir.Attribute))
         return _distinct(results, folded)
 
@@ -297,7 +297,7 @@ def _lower_reductions(
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
         iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
         computed = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
-        results = _distinct(computed, _folded(computed))
+        results = _distinct(computed, _folded(computed, list(zip(folds, totals, strict=True))))
         return results if rest else finished(results)
 
     def finished(values: Sequence[Any]) -> list[Any]:
@@ -321,10 +321,12 @@ def _distinct(results: Sequence[Any], folded: Sequence[Any]) -> list[Any]:
     return [found.setdefault(value, result) for value, result in zip(folded, results, strict=True)]
 
 
-def _folded(results: Sequence[Any]) -> list[Any]:
+def _folded(results: Sequence[Any], initial: Sequence[Any]) -> list[Any]:
     """Where a linalg.generic has several results, or reads nothing, what MLIR makes of it in a function of the scalars.
 
-    Initial values of one type are one value.
+    Args:
+        results: those of the linalg.generic.
+        initial: something for the initial value of each, equal where they are.
 
     Returns:
         For each result the attribute of a constant, or something that is equal for equal values.
@@ -336,7 +338,7 @@ def _folded(results: Sequence[Any]) -> list[Any]:
     if (len(results) == 1 and inputs) or any(len(op.regions) for op in ops):
         return list(range(len(results)))
     read = list(zip(generic.operands, generic.attributes["indexing_maps"], strict=True))
-    given: dict[Any, Any] = {v: read[i] if i < inputs else v.type for i, v in enumerate(block.arguments)}
+    given: dict[Any, Any] = dict(zip(block.arguments, [*read[:inputs], *initial], strict=True))
     inside = {v for op in ops for v in op.results}
     for op in ops:
         if op.name == "linalg.index":

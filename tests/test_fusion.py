@@ -265,9 +265,7 @@ def test_unknown_options_are_refused() -> None:
 )
 def test_results_that_come_to_the_same(element: str, ops: list[str]) -> None:
     kind = f"tensor<5x{element}>"
-    before = [f'%n = "volta.neg"(%x) : ({kind}) -> {kind}']
-    if "abs(%a)" in ops:
-        before.append(f'%a = "volta.abs"(%x) : ({kind}) -> {kind}')
+    before = [f'%{name[0]} = "volta.{name}"(%x) : ({kind}) -> {kind}' for name in ("neg", "abs")]
     lines = [
         f'%{number} = "volta.{name}"({operands} : ({", ".join([kind] * (operands.count(",") + 1))}) -> {kind}'
         for number, (name, operands) in enumerate(op.split("(") for op in ops)
@@ -281,6 +279,25 @@ def test_results_that_come_to_the_same(element: str, ops: list[str]) -> None:
         ]
     )
     x = np.array([0, 1, 2, 3, 7], {"f32": np.float32, "ui16": np.uint16, "i32": np.int32}[element])
+    check_compiled(text, x)
+
+
+def test_reductions_that_come_to_their_initial_values() -> None:
+    matrix, vector = "tensor<40x8xi32>", "tensor<40xi32>"
+    text = f"""
+      func.func @program(%x: {matrix}) -> ({vector}, {vector}) {{
+        %zeros = "volta.sub"(%x, %x) : ({matrix}, {matrix}) -> {matrix}
+        %one = "volta.full"() {{shape = array<i64: 40, 8>, value = dense<1> : tensor<i32>}} : () -> {matrix}
+        %ones = "volta.add"(%zeros, %one) : ({matrix}, {matrix}) -> {matrix}
+        %0 = "volta.reduce_sum"(%zeros) {{axes = array<i64: 1>}} : ({matrix}) -> {vector}
+        %1 = "volta.reduce_prod"(%ones) {{axes = array<i64: 1>}} : ({matrix}) -> {vector}
+        return %0, %1 : {vector}, {vector}
+      }}
+    """
+    check_compiled(text, np.ones((40, 8), np.int32))
+
+
+def check_compiled(text: str, x: np.ndarray) -> None:
     with context():
         module = ir.Module.parse(text)
     expected = interpret(module, "program", [x])
