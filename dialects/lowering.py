@@ -229,7 +229,7 @@ class Lowering:
         region = self._dispatch_region([signless_tensor_type(spec) for spec in results])
         with ir.InsertionPoint(region.regions[0].blocks.append()):
             values = list(body())
-            # IREE 3.13 merges equal results, and may read another result's buffer for the second.
+            # Of equal results IREE 3.13 drops all but the first, and then reads the dispatch's first one for them.
             numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
             ir.Operation.create("flow.return", operands=list(numbers))
         if len(numbers) < len(values):

@@ -41,7 +41,7 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, is_used, unique_name, used_by
-from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view
+from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of
 
@@ -135,7 +135,7 @@ class Node:
     @cached_property
     def loops(self) -> tuple[int, ...]:
         """The extents of the loops that a kernel for it has."""
-        return (self.operands[0] if self.is_reduction else self.result).spec.shape
+        return loops_of(self.op)
 
     @cached_property
     def elements(self) -> int:
@@ -685,7 +685,8 @@ class FusionPlan:
                 values[node.result] = copy.results[0]
             with group.results[-1].op.location:
                 func.ReturnOp([values[n.result] for n in group.results])
-        return self.functions.setdefault(structure, str(function.sym_name.value))
+        self.functions[structure] = str(function.sym_name.value)
+        return self.functions[structure]
 
     def _call(self, module: Any, dispatch: Dispatch, names: list[str], saved: int, read: Mapping[Value, int]) -> Any:
         """Calls the groups of a dispatch, which for several of them is a function that calls theirs."""
@@ -698,10 +699,7 @@ class FusionPlan:
             inside = [v for group in dispatch.groups for v in group.inputs if v not in dispatch.inputs]
             dropped = [n.result for n in dispatch.results if n not in results]
             saved += sum(v.nbytes for v in (*inside, *dropped))
-            structure = tuple(names), _uses(dispatch.inputs, dispatch.groups, results)
-            if structure not in self.functions:
-                self.functions[structure] = self._define_rows(module, dispatch, names, results, location)
-            name = self.functions[structure]
+            name = self._define_rows(module, dispatch, names, results, location)
         with location, ir.InsertionPoint(self.nodes[-1].op.operation):
             call = func.CallOp([n.result.handle.type for n in results], name, [v.handle for v in dispatch.inputs])
             call.attributes[SAVED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), saved)
@@ -713,7 +711,10 @@ class FusionPlan:
     def _define_rows(
         self, module: Any, dispatch: Dispatch, names: list[str], results: list[Node], location: Any
     ) -> str:
-        """The name of a function that calls the groups of a dispatch."""
+        """The name of a function that calls the groups of a dispatch, which equal dispatches have in common."""
+        structure = tuple(names), _uses(dispatch.inputs, dispatch.groups, results)
+        if structure in self.functions:
+            return self.functions[structure]
         function, values = self._new_function(module, dispatch.inputs, results)
         with ir.InsertionPoint(function.entry_block):
             for group, callee in zip(dispatch.groups, names, strict=True):
@@ -723,7 +724,8 @@ class FusionPlan:
                 values.update(zip([n.result for n in group.results], call.results, strict=True))
             with location:
                 func.ReturnOp([values[n.result] for n in results])
-        return str(function.sym_name.value)
+        self.functions[structure] = str(function.sym_name.value)
+        return self.functions[structure]
 
     def _new_function(self, module: Any, inputs: list[Value], results: list[Node]) -> tuple[Any, dict[Value, Any]]:
         """A function without ops, and its arguments for the inputs."""
@@ -785,9 +787,6 @@ def _in_order(units: Mapping[Node, Any], returned: Collection[Value] = ()) -> li
                 readers.setdefault(value, set()).add(unit)
 
     def is_urgent(unit: Any) -> bool:
-        first = unit.results[0]
-        if first.fusable and not first.result.stored:
-            return True  # it is computed where it is used
         taken = sum(v.nbytes for node in unit.results for v in node.results if v.stored and v not in returned)
         freed = sum(v.nbytes for v in inputs[unit] if readers.get(v) == {unit})
         return taken <= freed or taken <= SMALL_BYTES

@@ -312,11 +312,7 @@ def _lower_reductions(
 
 
 def _distinct(results: Sequence[Any], folded: Sequence[Any]) -> list[Any]:
-    """Results of a linalg.generic; of those that are the same value, the first one each time.
-
-    IREE 3.13 drops all but the first of equal results of a dispatch, and then reads the dispatch's first result for
-    them.
-    """
+    """Results of a linalg.generic; of equal ones, the first each time, for `Lowering.dispatch`."""
     found: dict[Any, Any] = {}
     return [found.setdefault(value, result) for value, result in zip(folded, results, strict=True)]
 

@@ -219,9 +219,7 @@ class _Invocation:
 
     def verify_each_pass(self, enabled: bool) -> None:
         """Whether the program is verified after each pass, which takes a fourth of the time."""
-        verify = self._api.ctypes_dl._dylib.ireeCompilerInvocationSetVerifyIR  # the Python wrapper lacks it
-        verify.restype, verify.argtypes = None, [ctypes.c_void_p, ctypes.c_bool]
-        verify(self._invocation._inv_p, enabled)
+        self._call("SetVerifyIR", ctypes.c_bool(enabled))
 
     def verify(self, check: str) -> None:
         """Verifies the program, and runs a pass that checks its level.
@@ -236,8 +234,8 @@ class _Invocation:
     def run(self, phase: str, after: str | None = None) -> None:
         """Compiles up to and including ``phase``, from the start or from what ``after`` left."""
         if after is not None:
-            self._call("SetCompileFromPhase", after)
-        self._call("SetCompileToPhase", phase)
+            self._call("SetCompileFromPhase", ctypes.c_char_p(after.encode()))
+        self._call("SetCompileToPhase", ctypes.c_char_p(phase.encode()))
         if not self._invocation.execute():
             raise _Refused(f"compiling to {phase}")
 
@@ -274,11 +272,11 @@ class _Invocation:
         enable(invocation._inv_p, 0, self._callback, None)
         return invocation
 
-    def _call(self, function: str, argument: str) -> None:
+    def _call(self, function: str, argument: ctypes.c_bool | ctypes.c_char_p) -> None:
         # The Python wrapper lacks these functions of the C API.
         call = getattr(self._api.ctypes_dl._dylib, "ireeCompilerInvocation" + function)
-        call.restype, call.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p]
-        call(self._invocation._inv_p, argument.encode())
+        call.restype, call.argtypes = None, [ctypes.c_void_p, type(argument)]
+        call(self._invocation._inv_p, argument)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

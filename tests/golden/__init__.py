@@ -108,7 +108,7 @@ def _lstm() -> Any:
 
 #: The least memory is found at once, a number of bytes in several rounds: the largest programs have the former.
 ZOO = {
-    "gpt": Model(_gpt, "min", donate=("params", "m", "v", "step"), static="heads"),
+    "gpt": Model(_gpt, "min", donate=gpt.DONATED, static="heads"),
     "resnet18": Model(_resnet18, None),  # of such small images, no plan of IREE's takes less
     "minilm": Model(_minilm, "min"),
     "lstm": Model(_lstm, 1_640_000),

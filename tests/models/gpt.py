@@ -81,9 +81,6 @@ def batches(config: Config, seed: int = 1) -> Iterator[tuple[np.ndarray, np.ndar
         yield np.ascontiguousarray(text[:, :-1]), np.ascontiguousarray(text[:, 1:])
 
 
-# -- the model -----------------------------------------------------------------------------------------------------
-
-
 def state(config: Config) -> tuple[Parameters, Parameters, Parameters, Tensor]:
     """What :func:`train_step` begins with: ``(params, m, v, step)``."""
     params = tree.map(Tensor, init(config))
@@ -95,6 +92,9 @@ def arguments(config: Config) -> tuple[Any, ...]:
     """Those of the first :func:`train_step`."""
     tokens, targets = next(batches(config))
     return *state(config), Tensor(tokens), Tensor(targets), config.heads
+
+
+# -- the model -----------------------------------------------------------------------------------------------------
 
 
 def layer_norm(p: Parameters, x: Tensor) -> Tensor:
