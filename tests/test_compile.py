@@ -90,7 +90,7 @@ def attributes(name, signature):
 
 
 def update_before_a_reader():
-    """y = d·w reads w, but IREE fuses w - g into the dispatch that computes g, which runs first."""
+    """y = d·w reads w, but IREE fuses w - g into the dispatch that computes g, which would run first."""
     e = Emitter("update_before_a_reader", 3, {2: 1})
     d = e.matmul("%a0", "%a1")
     g = e.matmul(d, "%a0")
@@ -162,8 +162,8 @@ def random_program(seed):
     return e, results
 
 
-IN_PLACE = [elementwise_update, update_fused_into_matmul, new_value_is_read]
-COPIED = [update_before_a_reader, transposed_into_itself, swap, old_and_new_returned]
+IN_PLACE = [elementwise_update, update_fused_into_matmul, new_value_is_read, update_before_a_reader]
+COPIED = [transposed_into_itself, swap, old_and_new_returned]
 # With data tiling, the matmul packs its operand first, so that overwriting it is safe.
 CASES = [*IN_PLACE, *COPIED, matmul_into_its_operand, crossed_updates, momentum]
 CASES += [functools.partial(random_program, seed) for seed in range(24)]
@@ -229,12 +229,12 @@ def test_unsafe_donations_are_copied_and_reported(case, compiled):
 
 
 def test_the_report_names_both_dispatches(compiled):
-    (dropped,) = (d for d in compiled.report.dropped if d.function == "update_before_a_reader")
-    assert (dropped.argument, dropped.result) == (2, 1)
+    (dropped,) = (d for d in compiled.report.dropped if d.function == "crossed_updates")
+    assert (dropped.argument, dropped.result) == (0, 0)
     text = str(dropped)
     assert "dispatch @" in dropped.hazard.reader
     assert "dispatch @" in dropped.hazard.writer
-    assert "@update_before_a_reader argument 2" in text
+    assert "@crossed_updates argument 0" in text
     assert "may read after the update" in text
 
 
@@ -242,7 +242,7 @@ def test_most_donations_survive(programs, compiled):
     """The check is conservative, but not so much that donation is of no use."""
     asked = sum(len(e.donations) for name, (e, _) in programs.items() if name.startswith("random_"))
     kept = sum(len(pairs) for name, pairs in compiled.donations.items() if name.startswith("random_"))
-    assert kept >= asked / 4
+    assert kept >= asked / 2
 
 
 def test_a_plan_is_that_of_the_compiled_module(directory):
@@ -609,7 +609,7 @@ def hazards_of(body):
     }}) {{sym_name = "f"}} : () -> ()"""
     with ir.Context() as context:
         context.allow_unregistered_dialects = True
-        return stream.find_hazards(ir.Module.parse(text).operation, {"f": {0: 0}})
+        return stream.keep_donations(ir.Module.parse(text).operation, {"f": {0: 0}})
 
 
 READ, WRITE = "stream.async.clone", "stream.async.fill"
@@ -650,6 +650,48 @@ def test_commands_within_a_region(wave, safe):
       %u = "{WRITE}"(%v) : ({RESOURCE}) -> {RESOURCE}
       "stream.yield"(%u) : ({RESOURCE}) -> ()
     }}) : ({RESOURCE}) -> {RESOURCE}"""
+    assert (not hazards_of(body)) == safe
+
+
+@pytest.mark.parametrize("wave", [True, False], ids=["in a wave", "alone"])
+@pytest.mark.parametrize(
+    ("between", "safe"),
+    [
+        ("", True),
+        (f'%x = "{READ}"(%v) : ({RESOURCE}) -> {RESOURCE}', True),
+        (f'%x = "{READ}"(%u) : ({RESOURCE}) -> {RESOURCE}', False),  # the new contents
+        ("third", True),
+        ("source", False),  # what the update reads
+    ],
+)
+def test_an_update_is_postponed_where_nothing_is_in_the_way(between: str, safe: bool, wave: bool) -> None:
+    """A copy into the donated buffer comes before a reader of the old contents."""
+    if between in ("third", "source"):
+        index = "index, " * 4
+        between = f'%x = "{WRITE}"(%{between}, %n, %n, %n, %n, %n) : ({RESOURCE}, {index}index) -> {RESOURCE}'
+    numbers = "%n, %n, %n", ", ".join(["index"] * 3)
+    copy = (
+        f'"stream.async.copy"(%TARGET, {numbers[0]}, %SOURCE, {numbers[0]}, %n)'
+        f" : ({RESOURCE}, {numbers[1]}, {RESOURCE}, {numbers[1]}, index) -> {RESOURCE}"
+    )
+    update = f"%u = {copy.replace('TARGET', 'v').replace('SOURCE', 'source')}"
+    if wave:
+        update = f"""%u = "stream.async.concurrent"(%v, %source) ({{
+        ^bb1(%v1: {RESOURCE}, %s1: {RESOURCE}):
+          %u1 = {copy.replace("TARGET", "v1").replace("SOURCE", "s1")}
+          "stream.yield"(%u1) : ({RESOURCE}) -> ()
+        }}) {{tied_operands = [0 : index]}} : ({RESOURCE}, {RESOURCE}) -> {RESOURCE}"""
+    body = f"""
+    %n = "arith.constant"() {{value = 8 : index}} : () -> index
+    %s = "stream.async.alloca"() : () -> {RESOURCE}
+    %s2 = "stream.async.alloca"() : () -> {RESOURCE}
+    %o, %t = "stream.async.execute"(%w, %s, %s2) ({{
+    ^bb0(%v: {RESOURCE}, %source: {RESOURCE}, %third: {RESOURCE}):
+      {update}
+      {between}
+      %r = "{READ}"(%v) : ({RESOURCE}) -> {RESOURCE}
+      "stream.yield"(%u) : ({RESOURCE}) -> ()
+    }}) : ({RESOURCE}, {RESOURCE}, {RESOURCE}) -> ({RESOURCE}, {TIME})"""
     assert (not hazards_of(body)) == safe
 
 

@@ -1,7 +1,7 @@
 """Compiles linalg-level MLIR text to a ``.vmfb``, in a process of its own (``iree_worker``).
 
 ``compile_module`` also decides which donations are kept. The worker compiles up to IREE's schedule of the program and
-asks ``stream.find_hazards`` whether a donated buffer would be overwritten too early. A donation that is unsafe is
+has ``stream.keep_donations`` see to it that no donated buffer is overwritten too early. A donation that is unsafe is
 dropped, which makes IREE use a fresh buffer, and the program is emitted again without it.
 """
 

@@ -146,7 +146,7 @@ def handle(request: Request) -> Answer:
             if request.wanted == "buffers":
                 return read_buffers(invocation.module())
             if any(request.kept.values()):
-                hazards = stream.find_hazards(invocation.module(), request.kept)
+                hazards = stream.keep_donations(invocation.module(), request.kept)
                 if hazards:
                     return hazards
             invocation.run_pipelines(_ALLOCATION)

@@ -1,9 +1,10 @@
 """Reads IREE's schedule: the ``stream.async`` level, where every write to a buffer makes a new SSA value.
 
-``find_hazards`` answers whether a donated argument is safe to overwrite. IREE stores a result in the argument's
+``keep_donations`` answers whether a donated argument is safe to overwrite. IREE stores a result in the argument's
 buffer without asking whether somebody still has to read the old contents, and the order of the program's text says
 nothing, because fusion moves the update into an earlier dispatch. At this level it can be decided: the old contents
-are one SSA value, the update is an operation whose result is *tied* to it, and concurrency is explicit regions.
+are one SSA value, the update is an operation whose result is *tied* to it, and concurrency is explicit regions. An
+update that comes too early is moved behind what reads the old contents, if nothing else is in the way.
 
 ``separate_races`` takes regions apart in which one operation needs what another writes: IREE's own analysis looks at
 direct users only. It misses that of three parts of a buffer, written one after the other, the second is then read.
@@ -73,16 +74,21 @@ def separate_races(module: Any) -> int:
     roots: dict[Any, Any] = {}
     races = [op for op in _operations(module) if op.name == "stream.async.concurrent" and _has_race(op, roots)]
     for group in races:
-        block = group.regions[0].blocks[0]
-        for argument, operand in zip(block.arguments, group.operands, strict=False):  # then come the sizes
-            argument.replace_all_uses_with(operand)
-        *body, end = (op.operation for op in block)
-        for op in body:
-            op.move_before(group)
-        for result, value in zip(group.results, end.operands, strict=False):
-            result.replace_all_uses_with(value)
-        group.erase()
+        _run_in_order(group)
     return len(races)
+
+
+def _run_in_order(group: Any) -> None:
+    """Makes the operations of a concurrent region run one after the other."""
+    block = group.regions[0].blocks[0]
+    for argument, operand in zip(block.arguments, group.operands, strict=False):  # then come the sizes
+        argument.replace_all_uses_with(operand)
+    *body, end = (op.operation for op in block)
+    for op in body:
+        op.move_before(group)
+    for result, value in zip(group.results, end.operands, strict=False):
+        result.replace_all_uses_with(value)
+    group.erase()
 
 
 def _operations(module: Any) -> Iterator[Any]:
@@ -140,21 +146,59 @@ def _before(value: Any) -> Any:
     return op.operands[tied[index]] if tied and tied[index] is not None else None
 
 
-def find_hazards(module: Any, donations: Mapping[str, Mapping[int, int]]) -> list[Hazard]:
-    """Returns one hazard for each donated argument that some operation reads too late.
+def keep_donations(module: Any, donations: Mapping[str, Mapping[int, int]]) -> list[Hazard]:
+    """Moves updates of donated arguments behind what reads the old contents, and says which are too early even so.
 
     Args:
         module: the ``builtin.module`` operation after ``iree-stream-async-transformation-pipeline``.
         donations: for each function, argument index to result index.
+
+    Returns:
+        One hazard for each argument that some operation may still read too late.
     """
-    program = _Program(module)
-    found = []
-    for function, pairs in donations.items():
-        for argument in pairs:
-            hazard = _check_argument(program, function, argument)
-            if hazard is not None:
-                found.append(hazard)
-    return found
+    pending = [(function, argument) for function, pairs in donations.items() for argument in pairs]
+    tried: set[tuple[Any, Any]] = set()
+    while True:
+        program = _Program(module)
+        conflicts = {one: found for one in pending if (found := _check_argument(program, *one))}
+        late = dict.fromkeys(c.late for c in conflicts.values() if c.late is not None and c.late not in tried)
+        tried.update(late)
+        if not sum(_postpone(writer, reader) for writer, reader in late):
+            return [conflict.hazard for conflict in conflicts.values()]
+        pending = list(conflicts)
+
+
+def _postpone(writer: Any, reader: Any) -> bool:
+    """Moves an operation behind another one of the same region, if what runs in between allows it."""
+    region = _region_of(reader)
+    if region is None or region != _region_of(writer):
+        return False
+    for op in _ancestors(writer):
+        if op.name == "stream.async.concurrent":
+            _run_in_order(op)
+            break
+    order = [op.operation for op in region.regions[0].blocks[0]]
+    last = next(op for op in _ancestors(reader) if _parent(op) == region)
+    between = order[order.index(writer) + 1 : order.index(last) + 1]
+    roots: dict[Any, Any] = {}
+    made = set(writer.results)
+    reads = {_root(writer.operands[a.operand], roots) for a in accesses(writer) if not a.is_write}
+    for op in (inner for outer in between for inner in (outer, *_inside(outer))):
+        writes = [_root(v, roots) for v in op.results if is_buffer(v)]
+        if not made.isdisjoint(op.operands) or not reads.isdisjoint(writes):
+            return False
+    writer.move_after(last)
+    return True
+
+
+def _region_of(op: Any) -> Any:
+    """The region of commands that an operation is in, if it is."""
+    return next((parent for op in _ancestors(op) if (parent := _parent(op)).name == "stream.async.execute"), None)
+
+
+def _inside(op: Any) -> list[Any]:
+    """The operations of a concurrent region."""
+    return [inner.operation for region in op.regions for block in region.blocks for inner in block]
 
 
 @dataclass(eq=False)
@@ -172,9 +216,17 @@ class _Version:
             version = version.previous
 
 
-def _check_argument(program: _Program, function: str, argument: int) -> Hazard | None:
-    def hazard(reader: str, writer: str, reason: str) -> Hazard:
-        return Hazard(function, argument, reader, writer, reason)
+@dataclass(frozen=True)
+class _Conflict:
+    """A hazard, and where it is one of order, what writes too early and what reads too late."""
+
+    hazard: Hazard
+    late: tuple[Any, Any] | None = None
+
+
+def _check_argument(program: _Program, function: str, argument: int) -> _Conflict | None:
+    def conflict(reader: str, writer: str, reason: str, late: tuple[Any, Any] | None = None) -> _Conflict:
+        return _Conflict(Hazard(function, argument, reader, writer, reason), late)
 
     root = program.functions[function].regions[0].blocks[0].arguments[argument]
     versions: list[_Version] = []
@@ -185,7 +237,7 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
             versions.append(_Version(None))
             pending.append((use.owner.results[0], versions[-1]))
         elif name not in _IGNORED:
-            return hazard(name, name, "uses the argument in a way that cannot be followed:")
+            return conflict(name, name, "uses the argument in a way that cannot be followed:")
 
     while pending:
         value, version = pending.pop()
@@ -197,7 +249,7 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
             elif name == "stream.yield":
                 parent = _parent(op)
                 if parent.name not in GROUPS:
-                    return hazard(parent.name, parent.name, "passes the buffer through control flow:")
+                    return conflict(parent.name, parent.name, "passes the buffer through control flow:")
                 pending.append((parent.results[index], version))
             elif name == "stream.timepoint.await":
                 pending.append((op.results[index], version))
@@ -207,7 +259,7 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
             elif name in _READERS:
                 version.readers.append((op, index))
             elif name not in _IGNORED:
-                return hazard(name, name, "passes the buffer through control flow:")
+                return conflict(name, name, "passes the buffer through control flow:")
 
     for version in versions:
         writer = version.writer
@@ -215,18 +267,19 @@ def _check_argument(program: _Program, function: str, argument: int) -> Hazard |
             continue
         for other in versions:
             if other.writer is not None and other is not version and other.previous is version.previous:
-                return hazard(_describe(other.writer), _describe(writer), "overwrites the same contents as")
+                return conflict(_describe(other.writer), _describe(writer), "overwrites the same contents as")
         for old in version.previous.older():
             for reader, operand in old.readers:
                 if reader == writer:
                     if not program.reads_what_it_writes(reader, operand):
-                        return hazard(
+                        return conflict(
                             _describe(reader), _describe(writer), "reads other elements than it overwrites in"
                         )
                 elif not program.happens_before(reader, writer):
-                    return hazard(_describe(reader), _describe(writer), "may read after the update by")
+                    late = writer, reader
+                    return conflict(_describe(reader), _describe(writer), "may read after the update by", late)
         if not program.updates_in_place(writer):
-            return hazard(_describe(writer), _describe(writer), "reads other elements than it overwrites in")
+            return conflict(_describe(writer), _describe(writer), "reads other elements than it overwrites in")
     return None
 
 
