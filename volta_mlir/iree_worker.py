@@ -31,30 +31,29 @@ def _in_functions(*passes: str) -> str:
 _DEDUPLICATION = "mlir::iree_compiler::IREE::Stream::(anonymous namespace)::DeduplicateTensorOp"
 _DISABLED = [f"{_DEDUPLICATION}<mlir::iree_compiler::IREE::Stream::Tensor{kind}Op>" for kind in ("Import", "Export")]
 _CANONICALIZE = f'canonicalize{{disable-patterns="{",".join(_DISABLED)}"}}'
-_CLEAN_UP = (
+_CLEAN_UP = _in_functions(_CANONICALIZE, "cse")
+_CLEAN_UP_ALL = (
     _in_functions(
         _CANONICALIZE,
         "cse",
         "iree-util-optimize-int-arithmetic",
         "iree-util-simplify-global-accesses",
-        "iree-util-apply-patterns",
     ),
     "iree-util-fold-globals,iree-util-fuse-globals,iree-util-ipo",
 )
-# IREE's stream phase in two parts: what makes the schedule (the stream.async level), and what makes allocations of it.
-# In between, the schedule is read. Together they make the same program as the phase does, clean-up included. The first
-# is iree-stream-tensor-transformation-pipeline with one clean-up instead of four, which take longer the more dispatches
-# there are, and what the others would do the next does again; then iree-stream-async-transformation-pipeline.
+# IREE's stream phase in parts: what makes the schedule (the stream.async level), and what makes allocations of it. In
+# between, the schedule is read. Together they make the same program as the phase does. They are its passes, without
+# most of the clean-ups, which take longer the more dispatches there are: what one does, the next does as well.
 _SCHEDULING = (
     "iree-stream-verify-input,iree-stream-clone-to-consumers,iree-stream-conversion,"
     "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=}",
-    _in_functions(_CANONICALIZE, "cse"),
+    _CLEAN_UP,
     "iree-util-combine-initializers",
     "iree-stream-specialize-encodings",
     _in_functions("iree-stream-encode-host-tensors"),
     "stream.executable(iree-stream-encode-device-tensors),iree-stream-materialize-encodings",
     _in_functions("iree-stream-layout-slices"),
-    *_CLEAN_UP,
+    *_CLEAN_UP_ALL,
     "iree-stream-verify-lowering-to-async-resources",
     _in_functions("iree-stream-materialize-copy-on-write", _CANONICALIZE),
     "iree-stream-elide-async-copies",
@@ -62,19 +61,33 @@ _SCHEDULING = (
     "iree-stream-refine-usage",
     _in_functions(_CANONICALIZE),
     "iree-stream-elide-async-copies",
-    *_CLEAN_UP,
+    _CLEAN_UP,
     "iree-stream-verify-async-access-ranges,iree-stream-place-transfer-executions",
     _in_functions("iree-stream-schedule-execution", "iree-stream-schedule-concurrency"),
     "iree-stream-sync-initializers,iree-stream-propagate-timepoints,iree-stream-materialize-builtins",
-    *_CLEAN_UP,
+    _CLEAN_UP,
     "iree-stream-verify-lowering-to-async",
 )
 _ALLOCATION = (
-    "iree-stream-cmd-transformation-pipeline",
-    "iree-stream-optimization-pipeline",
-    _in_functions(_CANONICALIZE, "cse"),
+    "iree-stream-schedule-allocation,iree-stream-emplace-transients,iree-stream-materialize-transient-size-queries",
+    _in_functions("iree-stream-pack-constants", "iree-stream-layout-slices", _CANONICALIZE),
+    "iree-util-propagate-subranges",
+    _CLEAN_UP,
+    "iree-stream-automatic-reference-counting,iree-stream-annotate-constant-transient-size",
+    _CLEAN_UP,
+    _in_functions("iree-stream-reuse-allocations", "convert-scf-to-cf"),
+)
+# To be run until nothing changes.
+_WAITS = (*_CLEAN_UP_ALL, "iree-stream-elide-timepoints")
+_BINDING = (
+    "iree-stream-fuse-dispatch-bindings,iree-stream-annotate-dispatch-arguments,"
+    "iree-stream-annotate-dispatch-assumptions,iree-stream-pack-dispatch-operands",
+    *_CLEAN_UP_ALL,
+    "iree-stream-fold-uniform-operands",
+    _CLEAN_UP,
     "stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
+_MAX_ITERATIONS = 10
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
@@ -149,7 +162,7 @@ def handle(request: Request) -> Answer:
                 hazards = stream.keep_donations(invocation.module(), request.kept)
                 if hazards:
                     return hazards
-            invocation.run_pipelines(_ALLOCATION)
+            invocation.allocate()
             invocation.verify("iree-stream-verify-lowering-to-cmd")
             plans = read_plans(invocation.module(), bytes_moved)
             if request.wanted == "plans":
@@ -246,6 +259,28 @@ class _Invocation:
             del function.operation.attributes["inlining_policy"]
         if kept:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
+
+    def allocate(self) -> None:
+        """Makes allocations of the schedule."""
+        self.run_pipelines(_ALLOCATION)
+        self._run_until_stable(_WAITS)
+        self.run_pipelines(_BINDING)
+
+    def _run_until_stable(self, pipelines: tuple[str, ...]) -> None:
+        """Does what iree-util-fixed-point-iterator does, whose pipeline can't be given as text.
+
+        Passes say by an attribute of the module that they changed something, where another one asks for it.
+        """
+        from iree.compiler import ir
+
+        attributes = self.module().attributes
+        for number in range(_MAX_ITERATIONS):
+            attributes["iree.fixedpoint.iteration"] = ir.Attribute.parse(f"{number} : index", self._session.context)
+            self.run_pipelines(pipelines)
+            if "iree.fixedpoint.modified" not in attributes:
+                break
+            del attributes["iree.fixedpoint.modified"]
+        del attributes["iree.fixedpoint.iteration"]
 
     def module(self) -> Any:
         """The program as it is now."""
