@@ -27,10 +27,10 @@ def _in_functions(*passes: str) -> str:
 
 # IREE's canonicalization of stream.tensor.import and export compares each with all operations before it. That is half
 # of the time of all that follows where a program has hundreds of results, as an optimizer's step does; cse finds equal
-# ones.
+# ones. From the bottom up, as operations that take the others in are visited when these are done.
 _DEDUPLICATION = "mlir::iree_compiler::IREE::Stream::(anonymous namespace)::DeduplicateTensorOp"
 _DISABLED = [f"{_DEDUPLICATION}<mlir::iree_compiler::IREE::Stream::Tensor{kind}Op>" for kind in ("Import", "Export")]
-_CANONICALIZE = f'canonicalize{{disable-patterns="{",".join(_DISABLED)}"}}'
+_CANONICALIZE = f'canonicalize{{top-down=false disable-patterns="{",".join(_DISABLED)}"}}'
 _CLEAN_UP = _in_functions(_CANONICALIZE, "cse")
 _CLEAN_UP_ALL = (
     _in_functions(
