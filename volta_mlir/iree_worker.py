@@ -168,7 +168,9 @@ def handle(request: Request) -> Answer:
             if request.wanted == "plans":
                 return Binary(b"", plans)
             invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
-            invocation.run("executable-targets", after="stream")
+            # In one run, one of the threads does not get work at times.
+            invocation.run("executable-configurations", after="stream")
+            invocation.run("executable-targets", after="executable-configurations")
             invocation.verify_each_pass(False)
             invocation.run("end", after="executable-targets")
             return Binary(invocation.vmfb(), plans)
