@@ -26,7 +26,7 @@ The plan for a function is made in five steps.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -110,10 +110,10 @@ class Node:
     is_view: bool = False
     #: Whether it only moves elements or makes them from nothing, which no kernel is needed for.
     moves: bool = False
-
-    @cached_property
-    def result(self) -> "Value":
-        return self.results[0]
+    #: Whether it computes its operands in its loops rather than reading them.
+    inlines: bool = False
+    #: The first of the results.
+    result: "Value" = field(init=False)
 
     @property
     def inputs(self) -> list["Value"]:
@@ -163,14 +163,11 @@ class Value:
     users: list[Node] = field(default_factory=list)
     stored: bool = False
     needed: bool = False
+    size: int = field(init=False)
+    nbytes: int = field(init=False)
 
-    @cached_property
-    def size(self) -> int:
-        return self.spec.size
-
-    @cached_property
-    def nbytes(self) -> int:
-        return self.spec.nbytes
+    def __post_init__(self) -> None:
+        self.size, self.nbytes = self.spec.size, self.spec.nbytes
 
 
 @dataclass(eq=False)
@@ -213,12 +210,6 @@ class Dispatch:
         self.inputs = list(dict.fromkeys([*self.inputs, *(v for v in group.inputs if v not in made)]))
         self.groups.append(group)
         self.results += group.results
-
-    @property
-    def is_inline(self) -> bool:
-        """Whether it does not run: what it computes is computed where it is used."""
-        first = self.results[0]
-        return first.fusable and not first.result.stored
 
     def accepts(self, nest: Nest, min_rows: int) -> bool:
         """Whether a group, which reads a result of this dispatch, can be one of its groups."""
@@ -298,6 +289,8 @@ class FusionPlan:
             for value in dict.fromkeys(operands):
                 value.users.append(node)
             node.results = [Value(r, _spec(r), node) for r in op.operation.results]
+            if node.results:
+                node.result = node.results[0]
             values.update((value.handle, value) for value in node.results)
             node.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
             node.is_reduction = isinstance(op, Reduce)
@@ -314,13 +307,18 @@ class FusionPlan:
         self.repeated: dict[Value, set[Node]] = {}
         #: An index that no node has which has to run before this one, or with it, exceeds.
         self.latest: dict[Node, int] = {}
+        #: What :meth:`cone` and :meth:`_nest` found, until it is decided otherwise.
+        self._found: dict[tuple[Node, ...], tuple[list[Node], list[Value]]] = {}
+        self._nests: dict[tuple[Node, ...], Nest] = {}
         #: What was decided about each op that can be computed in another's loops, and what for.
         self._cones: dict[Node, _Cone] = {}
         #: Ops with operands that are stored now and were not before, or the other way round.
         self._stale: set[Node] = set(self.nodes)
+        #: What computes a stored value, or a reduction.
+        self.kernels: list[Node] = []
         self._decide()
-        while (bad := {r for r in self._kernels() if r.is_reduction and not self._nest(r).is_simple}) | (
-            parts := {part for kernel in self._kernels() for part in self._too_many(kernel)}
+        while (bad := {r for r in self.kernels if r.is_reduction and not self._nest([r]).is_simple}) | (
+            parts := {part for kernel in self.kernels for part in self._too_many(kernel)}
         ):
             self.plain_reductions |= bad
             self.divided |= parts
@@ -328,18 +326,19 @@ class FusionPlan:
 
     # -- stored or computed where it is used -------------------------------------------------------------------
 
-    def _inlines(self, user: Node) -> bool:
-        """Whether an op computes its operands in its loops rather than reading them."""
-        return (user.fusable and not user.is_view) or (user.is_reduction and user not in self.plain_reductions)
-
     def _decide(self) -> None:
+        self._found.clear()
+        self._nests.clear()
         for node in reversed(self.nodes):
+            node.inlines = (node.fusable and not node.is_view) or (
+                node.is_reduction and node not in self.plain_reductions
+            )
             for value in node.results:
                 # A movement is no kernel: where it is needed as a tensor, so is what it moves.
                 value.needed = (
                     not node.fusable
                     or node in self.divided
-                    or any(not self._inlines(user) or (user.moves and user.result.needed) for user in value.users)
+                    or any(not user.inlines or (user.moves and user.result.needed) for user in value.users)
                 )
                 self._store(value, value.needed)
         for _ in range(4):  # each round knows better which kernels use a value
@@ -347,6 +346,7 @@ class FusionPlan:
             if not self._revise(kernels):
                 break
         self._join_rows(kernels)
+        self.kernels = [node for node in self.nodes if self._is_kernel(node)]
 
     def _store(self, value: Value, stored: bool) -> None:
         if value.stored != stored:
@@ -360,7 +360,7 @@ class FusionPlan:
             if node.fusable:
                 found: dict[Node, None] = {}
                 for user in node.result.users if node.operands else ():  # a constant is computed everywhere
-                    if not self._inlines(user):
+                    if not user.inlines:
                         continue
                     if user.is_reduction or (user.result.stored and not user.moves):
                         found[user] = None
@@ -466,16 +466,17 @@ class FusionPlan:
 
     # -- groups ------------------------------------------------------------------------------------------------
 
-    def _kernels(self) -> Iterator[Node]:
-        for node in self.nodes:
-            if node.is_reduction:
-                if node not in self.plain_reductions and node.operands[0].spec.size:
-                    yield node
-            elif node.fusable and not node.moves and node.result.stored:
-                yield node
+    def _is_kernel(self, node: Node) -> bool:
+        """Whether an op is computed in loops of its own, or of a group."""
+        if node.is_reduction:
+            return node.inlines and node.operands[0].size > 0
+        return node.fusable and not node.moves and node.result.stored
 
-    def cone(self, results: list[Node]) -> tuple[list[Node], list[Value]]:
+    def cone(self, results: Sequence[Node]) -> tuple[list[Node], list[Value]]:
         """The ops that the results are computed by in their loops, in order, and what these read."""
+        key = tuple(results)
+        if key in self._found:
+            return self._found[key]
         members = set(results)
         pending = list(results)
         while pending:
@@ -488,7 +489,8 @@ class FusionPlan:
                     pending.append(operand.producer)
         ops = sorted(members, key=lambda n: n.index)
         inputs = dict.fromkeys(v for n in ops for v in n.operands if v.producer not in members)
-        return ops, list(inputs)
+        self._found[key] = ops, list(inputs)
+        return self._found[key]
 
     @staticmethod
     def _is_computed_in_place(value: Value) -> bool:
@@ -502,15 +504,19 @@ class FusionPlan:
             return []
         return [v.producer for v in kernel.operands if v.producer is not None and self._is_computed_in_place(v)]
 
-    def _nest(self, result: Node) -> Nest:
-        ops, _ = self.cone([result])
-        return Nest([n.op for n in ops], [result.op])
+    def _nest(self, results: Sequence[Node]) -> Nest:
+        """The loops in which the results are computed."""
+        key = tuple(results)
+        if key not in self._nests:
+            ops, _ = self.cone(results)
+            self._nests[key] = Nest([n.op for n in ops], [n.op for n in results])
+        return self._nests[key]
 
     def _group(self) -> list[Group]:
         self.latest = {node: node.index for node in self.nodes}
         owner: dict[Node, Group] = {}
         groups: dict[Any, list[Group]] = {}
-        for kernel in self._kernels():
+        for kernel in self.kernels:
             ops, inputs = self.cone([kernel])
             group = Group([kernel], ops, inputs)
             large = kernel.elements
@@ -582,10 +588,11 @@ class FusionPlan:
                 pending += (user for value in node.results for user in value.users)
 
     def dispatches(self) -> list[Dispatch]:
-        """All ops but the last, with groups over the same rows in one dispatch, in an order in which they can run."""
+        """What runs, with groups over the same rows in one dispatch, in an order in which it can."""
         groups = self._group()
         kernels = set(groups)
-        units = {node: Group([node], [node], node.operands) for node in self.nodes[:-1]}
+        stored = (node for node in self.nodes[:-1] if not node.fusable or node.result.stored)
+        units = {node: Group([node], [node], node.operands) for node in stored}
         units |= {node: group for group in groups for node in group.results}
         owner: dict[Node, Dispatch] = {}
         for group in _in_order(units):
@@ -594,7 +601,7 @@ class FusionPlan:
             # What folds nothing, and reads nothing that a fold leaves, is by itself.
             nest = None
             if group in kernels and (before or group.results[0].is_reduction):
-                nest = Nest([n.op for n in group.ops], [n.op for n in group.results])
+                nest = self._nest(group.results)
             for dispatch in before:
                 if (
                     nest
@@ -620,8 +627,7 @@ class FusionPlan:
         dispatches = self.dispatches()
         counted: set[Node] = set()
         fused = [d for d in dispatches if len(d.groups) > 1 or len(d.groups[0].ops) > 1]
-        left = [d for d in dispatches if not d.is_inline]
-        read = Counter(v for dispatch in left for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
+        read = Counter(v for dispatch in dispatches for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
         # Calls take the places of ops that other groups have too, so these are looked at before there is one.
         products = {d: p for d in fused if self.options.epilogues and (p := self._product_of(d, read))}
         for dispatch in dispatches:
@@ -642,18 +648,17 @@ class FusionPlan:
                 call.attributes[EPILOGUE] = ir.UnitAttr.get()
         erase_unused([node.op for node in self.nodes])
 
-    @staticmethod
-    def _product_of(dispatch: Dispatch, read: Mapping[Value, int]) -> Value | None:
+    def _product_of(self, dispatch: Dispatch, read: Mapping[Value, int]) -> Value | None:
         """The product that a dispatch is the epilogue of: all elements of its result are used here, and only here.
 
         What else the epilogue of a contraction reads has fewer loops: IREE would lay out a whole tensor as the result
         is, in a further dispatch, and nothing would be gained.
         """
         group, *others = dispatch.groups
-        if others or len(group.results) > 1:
+        if others or len(group.results) > 1 or group.results[0].is_reduction:
             return None
-        nest = Nest([n.op for n in group.ops], [n.op for n in group.results])
-        if nest.is_reduction or nest.views or not nest.loops:
+        nest = self._nest(group.results)
+        if nest.views or not nest.loops:
             return None
         places = [(v, [loop for loop in place if loop is not None]) for v, place in nest.inputs]
         whole = [(v, place) for v, place in places if len(set(place)) == len(nest.loops)]

@@ -71,11 +71,11 @@ def is_view(op: Any) -> bool:
 
 def operand_places(op: Any, place: Place) -> list[Place]:
     """Where the operands of a pointwise op are read for the element of its result at ``place``."""
-    operands = [spec_of(v.type) for v in op.operation.operands]
     if isinstance(op, Elementwise):
-        return [place] * len(operands)
+        return [place] * len(op.operation.operands)
     if isinstance(op, AfterOp):
         return [place, ()]
+    operands = [spec_of(v.type) for v in op.operation.operands]
     if isinstance(op, BroadcastInDimOp):
         shape = operands[0].shape
         return [tuple(None if shape[a] == 1 else place[dim] for a, dim in enumerate(op.dims))]
@@ -111,9 +111,11 @@ class Nest:
     """
 
     def __init__(self, ops: Sequence[Any], results: Sequence[Any]) -> None:
-        self.views = [op for op in ops if is_view(op)]
-        self.ops, self.results = [op for op in ops if op not in self.views], results
-        ops = self.ops
+        self.views: list[Any] = []
+        self.ops: list[Any] = []
+        for op in ops:
+            (self.views if is_view(op) else self.ops).append(op)
+        ops, self.results = self.ops, results
         shape = loops_of(results[0])
         long = [axis for axis, extent in enumerate(shape) if extent != 1]
         self.loops = tuple(shape[axis] for axis in long)

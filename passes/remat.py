@@ -12,6 +12,7 @@ one of its operands, the smallest, goes through ``volta.after``, which waits for
 operands do where IREE packs them (:func:`_packs`).
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class _Program:
             (first, *_) = dispatch.results
             if isinstance(first.op, ReshapeOp):
                 self._memory[first.result] = self.memory_of(first.operands[0])
-            elif not dispatch.is_inline:
+            else:
                 self.tasks.append(dispatch)
         returned = {self.memory_of(v) for v in self.end.operands}
         donated = result_pairs(function)
@@ -185,8 +186,9 @@ class _Program:
         made = [v for task in self.tasks for v in self.made_by(task)]
         self.numbers = {value: number for number, value in enumerate([*self.plan.arguments, *made])}
         sizes = [0 if v.producer is None or v in returned else v.nbytes for v in self.numbers]
-        recipes = {self.numbers[v]: self._recipe(v) for v in made}
-        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes), recipes)
+        values = list(self.numbers)
+        recipe = functools.cache(lambda number: self._recipe(values[number]))
+        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes), recipe)
 
     def _put_in_order(self, dispatches: list[Dispatch]) -> None:
         """Puts the ops in the order of the dispatches, each op that is computed inside one before the first of them."""
@@ -206,8 +208,7 @@ class _Program:
                     pending.append((one, True))
                     pending += [(v.producer, False) for v in one.operands if v.producer is not None]
 
-        stored = [d for d in dispatches if not d.is_inline]
-        for node in [*(node for dispatch in stored for node in dispatch.results), *self.plan.nodes[:-1]]:
+        for node in [*(node for dispatch in dispatches for node in dispatch.results), *self.plan.nodes[:-1]]:
             place(node)
 
     def memory_of(self, value: Value) -> Value:

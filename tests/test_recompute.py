@@ -135,7 +135,7 @@ def with_recipes(draw: st.DrawFn, graphs: st.SearchStrategy[Graph]) -> Graph:
         recipes[value] = replace(task, seconds=task.seconds / 2)
         last = tasks[2 * (count // 2) - 1 - value]
         tasks[tasks.index(last)] = replace(last, inputs=(*last.inputs, second))
-    return Graph(tuple(tasks), graph.sizes + (3,) * count, recipes)
+    return Graph(tuple(tasks), graph.sizes + (3,) * count, recipes.get)
 
 
 def least_seconds(graph: Graph, budget: int) -> float | None:

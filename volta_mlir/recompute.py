@@ -19,8 +19,8 @@ Values with the same label, such as those of one line of a layer, are decided al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -62,13 +62,13 @@ class Graph:
     Attributes:
         tasks: in the order in which they run.
         sizes: the bytes of each value, 0 where it takes no memory: arguments and results.
-        recipes: what computes a value again, where that is not the whole task that writes it. A recipe may read other
-            values that this task writes.
+        recipes: tells what computes a value again, where that is not the whole task that writes it. A recipe may read
+            other values that this task writes.
     """
 
     tasks: tuple[Task, ...]
     sizes: tuple[int, ...]
-    recipes: Mapping[int, Task] = field(default_factory=dict)
+    recipes: Callable[[int], Task | None] = lambda _: None
 
     @cached_property
     def producers(self) -> dict[int, int]:
@@ -77,7 +77,7 @@ class Graph:
 
     def recipe(self, value: int) -> Task:
         """What computes a value again."""
-        return self.recipes.get(value) or self.tasks[self.producers[value]]
+        return self.recipes(value) or self.tasks[self.producers[value]]
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,10 @@ class _Search:
         self.graph, self.boundary, self.goal = graph, boundary, goal
         self.may_run = set()
         for value, index in graph.producers.items():
+            if index > boundary:
+                continue
             task = graph.recipe(value)
-            if index <= boundary and task.recomputable and (with_products or not task.is_product):
+            if task.recomputable and (with_products or not task.is_product):
                 self.may_run.add(value)
         self.candidates = frozenset(v for v in self.may_run if graph.sizes[v])
         late = graph.tasks[boundary + 1 :]
