@@ -413,9 +413,11 @@ class FusionPlan:
 
     def _share_rows(self, kernels: Collection[Node]) -> bool:
         """Whether kernels are reductions of rows, and elementwise ones that need all these for their own rows."""
+        if len({k.loops for k in kernels}) > 1:
+            return False
         reductions = {k for k in kernels if self._folds_rows(k)}
         others = [k for k in kernels if k not in reductions]
-        same = len({(k.loops, k.axes) for k in reductions}) == len({k.loops for k in kernels}) == 1
+        same = len({k.axes for k in reductions}) == 1
         return same and bool(others) and all(self._needed_by(k, reductions) == reductions for k in others)
 
     def _join_rows(self, kernels: Mapping[Value, Collection[Node]]) -> None:
