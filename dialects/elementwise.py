@@ -19,7 +19,7 @@ from volta_mlir.dialects.base import (
     require,
 )
 from volta_mlir.dtypes import TensorSpec, bool_, float32, float64, is_float, is_integer, is_unsigned
-from volta_mlir.errors import DTypeError
+from volta_mlir.errors import DTypeError, ShapeError
 from volta_mlir.mlir import arith, ir, math, scf, signless_element_type, spec_of
 
 NUMBERS = "numbers"  # floats and integers
@@ -58,7 +58,8 @@ class Elementwise(Op):
     def infer(cls, *specs, **attributes):
         first = specs[0]
         for other in specs[1:]:
-            require(other == first, f"operands must agree in shape and dtype, got {first} and {other}")
+            if other != first:
+                raise ShapeError(f"operands must agree in shape and dtype, got {first} and {other}")
         if not _ACCEPTS[cls.accepts](first.dtype):
             raise DTypeError(f"takes {cls.accepts}, got {first}")
         return cls.result_spec(first)

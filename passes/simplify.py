@@ -16,7 +16,7 @@ from volta_mlir import trace
 from volta_mlir.dialects import contraction, creation, elementwise, movement
 from volta_mlir.dialects.base import Op
 from volta_mlir.dtypes import bool_, is_float, is_unsigned
-from volta_mlir.mlir import ir, spec_of
+from volta_mlir.mlir import context, ir, spec_of
 from volta_mlir.passes.derived import functions, is_used
 from volta_mlir.passes.manager import Pass, option
 from volta_mlir.tensor import Tensor
@@ -43,28 +43,44 @@ def rewrite(
     block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule] = (), max_rounds: int = 16
 ) -> None:
     """Applies rules to the ops of a block, those of an op's class and the general ones, until nothing changes."""
-    for _ in range(max_rounds):
-        if not _rewrite_once(block, rules, general):
+    for number in range(max_rounds):
+        replaced = _replace(block, rules, general)
+        erased = (replaced or number == 0) and _erase_unused(block)
+        if not (replaced or erased):
             break
 
 
-def _rewrite_once(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule]) -> bool:
-    """One round over a block, in order; True when something changed."""
-    changed = False
-    with trace.emitting(ir.InsertionPoint(block), ir.Location.unknown()) as emitter:
+class _InFront(trace.Emitter):
+    """Emits in front of the op that is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None)
+        self.op: Any = None
+
+    def emit(self, op: Any, values: Any, specs: Any, attributes: dict[str, Any]) -> list[Any]:
+        self.insertion_point, self.location = ir.InsertionPoint(self.op), self.op.location
+        return super().emit(op, values, specs, attributes)
+
+
+def _replace(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule]) -> bool:
+    """One round over a block, in order; True when a rule applied."""
+    changed, emitter = False, _InFront()
+    with context(), ir.Location.unknown(), emitter:
         for op in list(block.operations):
-            if not isinstance(op, Op):
-                continue
-            found = (*rules.get(type(op), ()), *general)
-            if not found:
-                continue
-            emitter.insertion_point, emitter.location = ir.InsertionPoint(op), op.location
+            found = (*rules.get(type(op), ()), *general) if isinstance(op, Op) else ()
+            emitter.op = op
             for rule in found:
                 replacement = rule(op, emitter)
                 if replacement is not None:
                     op.operation.results[0].replace_all_uses_with(replacement._value)
                     changed = True
                     break
+    return changed
+
+
+def _erase_unused(block: Any) -> bool:
+    """Erases the ops of a block whose results nothing uses; True when there were some."""
+    changed = False
     for op in reversed(list(block.operations)):
         # Calls have no effects either: all that volta can express are values.
         is_pure = isinstance(op, Op) or op.operation.name == "func.call"
@@ -88,12 +104,11 @@ def producer(value: Any, op_class: type[Op]) -> Any | None:
 
 def _splat(value: Any) -> np.ndarray | None:
     """The one element that a full or a constant tensor consists of, as a rank-0 array."""
-    full = producer(value, creation.FullOp)
-    if full is not None:
-        return full.value
-    constant = producer(value, creation.ConstantOp)
-    if constant is not None and ir.DenseElementsAttr(constant.operation.attributes["value"]).is_splat:
-        return constant.value.reshape(-1)[:1].reshape(())
+    op = producer(value, creation.Creation)
+    if isinstance(op, creation.FullOp):
+        return op.value
+    if isinstance(op, creation.ConstantOp) and ir.DenseElementsAttr(op.operation.attributes["value"]).is_splat:
+        return op.value.reshape(-1)[:1].reshape(())
     return None
 
 
@@ -124,10 +139,13 @@ def fold_splats(op: Any, emitter: trace.Emitter) -> Tensor | None:
         op, elementwise.StopGradientOp | elementwise.CheckpointNameOp
     ):
         return None
-    splats = [_splat(v) for v in op.operation.operands]
-    if any(s is None for s in splats):
-        return None
-    (element,) = type(op).evaluate(splats, op.attribute_values())  # type: ignore[arg-type]  # none is None
+    splats: list[np.ndarray] = []
+    for operand in op.operation.operands:
+        splat = _splat(operand)
+        if splat is None:
+            return None
+        splats.append(splat)
+    (element,) = type(op).evaluate(splats, op.attribute_values())
     return F.full(spec_of(op.operation.results[0].type).shape, element, element.dtype)
 
 

@@ -33,7 +33,9 @@ DEFAULT_FLOAT = float32
 DEFAULT_INT = int32
 INDEX = int32
 
-_BY_NAME = {d.name: d for d in DTYPES}
+# A dtype makes its name anew each time that it is asked.
+_NAMES = {d: d.name for d in DTYPES}
+_BY_NAME = {name: d for d, name in _NAMES.items()}
 
 
 def as_dtype(value: Any) -> np.dtype:
@@ -48,6 +50,8 @@ def as_dtype(value: Any) -> np.dtype:
         return DEFAULT_INT
     if isinstance(value, str) and value in _BY_NAME:
         return _BY_NAME[value]
+    if isinstance(value, np.dtype) and value in _NAMES:
+        return _BY_NAME[_NAMES[value]]
     try:
         dtype = np.dtype(value)
     except TypeError:
@@ -116,7 +120,7 @@ def _lattice_name(operand: Any) -> str:
         return "f*"
     if getattr(operand, "_weak", False):  # a Python number that a traced function was called with
         return "f*" if is_float(operand.dtype) else "i*" if is_integer(operand.dtype) else "bool"
-    return as_dtype(getattr(operand, "dtype", operand)).name
+    return _NAMES[as_dtype(getattr(operand, "dtype", operand))]
 
 
 def result_type(*operands: Any) -> np.dtype:
@@ -172,7 +176,7 @@ class TensorSpec:
         return TensorSpec(self.shape, dtype)
 
     def __str__(self) -> str:
-        return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
+        return f"{_NAMES.get(self.dtype) or self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
 def require_possible(spec: TensorSpec, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ _BESIDE = (os.path.join(os.path.dirname(_PACKAGE), name) for name in ("dialects"
 _PLUMBING = tuple(path + os.sep for path in (_PACKAGE, *_BESIDE) if os.path.exists(os.path.join(path, "__init__.py")))
 
 
+@functools.cache
 def is_plumbing(filename: str) -> bool:
     """Whether a file belongs to what lies between the user's call and the op."""
     return filename == _MODULE or (filename.startswith(_PLUMBING) and not filename.startswith(_LAYERS))
