@@ -324,6 +324,11 @@ class FusionPlan:
             self.divided |= parts
             self._decide()
 
+    def __del__(self) -> None:
+        # Ops and values refer to each other. The garbage collector needs a third of a plan's time to find that out.
+        for node in self.nodes:
+            vars(node).clear()
+
     # -- stored or computed where it is used -------------------------------------------------------------------
 
     def _decide(self) -> None:

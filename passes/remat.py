@@ -71,13 +71,13 @@ class Remat(Pass, name="volta-remat"):
                 _minimize(function)
             elif _result_bytes(function) > _WORTHWHILE:
                 program = _Program(function)
-                found = spare(program.graph, self.share)
+                found = spare(program.graph(), self.share)
                 _Rewrite(program, found.choice).carry_out()
 
     def _meet(self, function: Any, budget: int) -> None:
         program = _Program(function)
         room = budget - program.fixed
-        aim, least = max(room, 0), simulate(program.graph).peak
+        aim, least = max(room, 0), simulate(program.graph()).peak
         if least <= room:
             return
         for number in range(_ATTEMPTS):
@@ -111,7 +111,7 @@ def _minimize(function: Any) -> None:
     """
     best, least, lowest = _recompute(_copy(function), 0)
     if least > lowest * (1 + _CLOSE):
-        base = simulate(_Program(function).graph).peak
+        base = simulate(_Program(function).graph()).peak
         for number in range(1, _ATTEMPTS):
             attempt, peak, planned = _recompute(_copy(function), lowest + (base - lowest) * number // 8)
             worse = attempt
@@ -134,9 +134,10 @@ def _recompute(function: Any, room: int) -> tuple[Any, int, int]:
         What takes its place; its peak, which may exceed the room; and the peak that was planned at first.
     """
     program = _Program(function)
-    peak = planned = simulate(program.graph).peak
+    graph = program.graph()
+    peak = planned = simulate(graph).peak
     for number in range(_ROUNDS):
-        found = plan(program.graph, room)
+        found = plan(graph, room)
         if not number:
             planned = found.outcome.peak
         if not found.choice.dropped:
@@ -144,7 +145,8 @@ def _recompute(function: Any, room: int) -> tuple[Any, int, int]:
         before = _copy(function)
         _Rewrite(program, found.choice).carry_out()
         program = _Program(function)
-        reached = simulate(program.graph).peak
+        graph = program.graph()
+        reached = simulate(graph).peak
         if reached >= peak:  # what is fused otherwise took all that the plan had spared
             function.erase()
             return before, peak, planned
@@ -162,7 +164,6 @@ class _Program:
         fixed: the bytes of arguments, and of results that take no donated argument's memory.
         tasks: the dispatches that are the graph's tasks.
         numbers: the number in the graph of each value that takes memory.
-        graph: the graph.
     """
 
     def __init__(self, function: Any) -> None:
@@ -179,16 +180,19 @@ class _Program:
                 self._memory[first.result] = self.memory_of(first.operands[0])
             else:
                 self.tasks.append(dispatch)
-        returned = {self.memory_of(v) for v in self.end.operands}
         donated = result_pairs(function)
         results = [v.nbytes for i, v in enumerate(self.end.operands) if i not in donated.values()]
         self.fixed = sum(v.nbytes for v in self.plan.arguments) + sum(results)
         made = [v for task in self.tasks for v in self.made_by(task)]
         self.numbers = {value: number for number, value in enumerate([*self.plan.arguments, *made])}
+
+    def graph(self) -> Graph:
+        """The program as tasks."""
+        returned = {self.memory_of(v) for v in self.end.operands}
         sizes = [0 if v.producer is None or v in returned else v.nbytes for v in self.numbers]
         values = list(self.numbers)
         recipe = functools.cache(lambda number: self._recipe(values[number]))
-        self.graph = Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes), recipe)
+        return Graph(tuple(self._task(task) for task in self.tasks), tuple(sizes), recipe)
 
     def _put_in_order(self, dispatches: list[Dispatch]) -> None:
         """Puts the ops in the order of the dispatches, each op that is computed inside one before the first of them."""

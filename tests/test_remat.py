@@ -188,7 +188,7 @@ def planned_peak(lowered: Lowered, name: str) -> int:
     with context(), ir.Location.unknown():
         module = lowered._at(name, goal=0)
         (function,) = (f for f in functions(module) if not is_private(f))
-        return simulate(_Program(function).graph).peak
+        return simulate(_Program(function).graph()).peak
 
 
 # -- what is said about it -----------------------------------------------------------------------------------------
