@@ -307,9 +307,9 @@ class FusionPlan:
         self.repeated: dict[Value, set[Node]] = {}
         #: An index that no node has which has to run before this one, or with it, exceeds.
         self.latest: dict[Node, int] = {}
-        #: What :meth:`cone` and :meth:`_nest` found, until it is decided otherwise.
+        #: What :meth:`cone` found, until it is decided otherwise, and the loops for ops and results.
         self._found: dict[tuple[Node, ...], tuple[list[Node], list[Value]]] = {}
-        self._nests: dict[tuple[Node, ...], Nest] = {}
+        self._nests: dict[tuple[tuple[Node, ...], tuple[Node, ...]], Nest] = {}
         #: What was decided about each op that can be computed in another's loops, and what for.
         self._cones: dict[Node, _Cone] = {}
         #: Ops with operands that are stored now and were not before, or the other way round.
@@ -333,7 +333,6 @@ class FusionPlan:
 
     def _decide(self) -> None:
         self._found.clear()
-        self._nests.clear()
         for node in reversed(self.nodes):
             node.inlines = (node.fusable and not node.is_view) or (
                 node.is_reduction and node not in self.plain_reductions
@@ -513,9 +512,9 @@ class FusionPlan:
 
     def _nest(self, results: Sequence[Node]) -> Nest:
         """The loops in which the results are computed."""
-        key = tuple(results)
+        ops, _ = self.cone(results)
+        key = tuple(ops), tuple(results)
         if key not in self._nests:
-            ops, _ = self.cone(results)
             self._nests[key] = Nest([n.op for n in ops], [n.op for n in results])
         return self._nests[key]
 
