@@ -41,7 +41,7 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, is_used, unique_name, used_by
-from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
+from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of
 
@@ -94,63 +94,88 @@ def _can_be_fused(op: Any) -> bool:
     return result.size > 0
 
 
-@dataclass(eq=False)
-class Node:
-    """An op of the function."""
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What ops have in common that do the same to values of the same types, such as those of a network's layers.
 
-    op: Any
-    index: int
-    operands: list["Value"]
-    results: list["Value"] = field(default_factory=list)
-    #: Whether it can be computed in the loops of an op that uses its result.
-    fusable: bool = False
-    is_reduction: bool = False
-    #: Whether it depends on no argument. IREE computes that once, and takes one result of a kernel for another then.
-    is_constant: bool = False
-    is_view: bool = False
-    #: Whether it only moves elements or makes them from nothing, which no kernel is needed for.
-    moves: bool = False
-    #: Whether it computes its operands in its loops rather than reading them.
-    inlines: bool = False
-    #: The first of the results.
-    result: "Value" = field(init=False)
+    Attributes:
+        results: the specs of what they compute.
+        fusable: whether such an op can be computed in the loops of an op that uses its result.
+        is_reduction: whether it folds elements.
+        is_view: whether its result is a part of its operand in memory.
+        moves: whether it only moves elements or makes them from nothing, which no kernel is needed for.
+        cost: what it takes by itself; nothing where it is no volta op.
+        flops: operations for one element of the result.
+        loops: the extents of the loops that a kernel for it has.
+        elements: how often the body of these loops runs.
+        axes: the loops that a reduction folds.
+    """
+
+    results: tuple[TensorSpec, ...]
+    fusable: bool
+    is_reduction: bool
+    is_view: bool
+    moves: bool
+    cost: Cost
+    flops: float
+    loops: tuple[int, ...]
+    elements: int
+    axes: tuple[int, ...]
+
+    @staticmethod
+    def of(op: Any, operands: list[TensorSpec]) -> "Kind":
+        """That of an op, which uses values of the specs ``operands``."""
+        results = tuple(_spec(r) for r in op.operation.results)
+        cost = type(op).cost(operands, results, **op.attribute_values()) if isinstance(op, Op) else Cost(0, 0)
+        is_reduction = isinstance(op, Reduce)
+        loops = operands[0].shape if is_reduction else results[0].shape if results else ()
+        return Kind(
+            results=results,
+            fusable=_can_be_fused(op),
+            is_reduction=is_reduction,
+            is_view=is_view(op),
+            moves=not isinstance(op, Elementwise | AfterOp) and not is_reduction,
+            cost=cost,
+            flops=cost.flops / max(1, results[0].size) if results else 0,
+            loops=loops,
+            elements=math.prod(loops),
+            axes=tuple(op.axes) if is_reduction else (),
+        )
+
+
+class Node:
+    """An op of the function.
+
+    Attributes:
+        op: the op.
+        index: its place among all of them.
+        operands, results: the values that it uses, also inside of its regions, and those that it computes.
+        result: the first of the results.
+        label: equal for ops of one kind and line.
+        inlines: whether it computes its operands in its loops rather than reading them.
+        is_constant: whether it depends on no argument. IREE computes that once, and takes one result of a kernel for
+            another then.
+
+    The others are those of its kind.
+    """
+
+    result: "Value"
+
+    def __init__(self, op: Any, index: int, operands: list["Value"], label: Any, kind: Kind) -> None:
+        self.op, self.index, self.operands, self.label = op, index, operands, label
+        self.inlines = False
+        self.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
+        self.fusable, self.is_view, self.moves = kind.fusable, kind.is_view, kind.moves
+        self.is_reduction, self.axes = kind.is_reduction, kind.axes
+        self.cost, self.flops, self.loops, self.elements = kind.cost, kind.flops, kind.loops, kind.elements
+        results = zip(op.operation.results, kind.results, strict=True)
+        self.results = [Value(result, spec, self) for result, spec in results]
+        if self.results:
+            self.result = self.results[0]
 
     @property
     def inputs(self) -> list["Value"]:
         return self.operands
-
-    @cached_property
-    def cost(self) -> Cost:
-        """What it takes by itself; nothing where it is no volta op."""
-        if not isinstance(self.op, Op):
-            return Cost(0, 0)
-        operands, results = ([v.spec for v in values] for values in (self.operands, self.results))
-        return type(self.op).cost(operands, results, **self.op.attribute_values())
-
-    @cached_property
-    def flops(self) -> float:
-        """Operations for one element of the result."""
-        return self.cost.flops / max(1, self.result.size)
-
-    @cached_property
-    def loops(self) -> tuple[int, ...]:
-        """The extents of the loops that a kernel for it has."""
-        return loops_of(self.op)
-
-    @cached_property
-    def elements(self) -> int:
-        """How often the body of these loops runs."""
-        return math.prod(self.loops)
-
-    @cached_property
-    def axes(self) -> tuple[int, ...]:
-        """The loops that a reduction folds."""
-        return tuple(self.op.axes)
-
-    @cached_property
-    def label(self) -> Any:
-        """Equal for ops that do the same to values of the same types."""
-        return label_of(self.op.operation)
 
 
 @dataclass(eq=False)
@@ -283,20 +308,18 @@ class FusionPlan:
         self.nodes: list[Node] = []
         self.arguments = [Value(argument, _spec(argument), None, stored=True) for argument in function.arguments]
         values = {value.handle: value for value in self.arguments}
+        kinds: dict[Any, Kind] = {}
         for index, op in enumerate(function.entry_block.operations):
             operands = [value for v in used_by(op) if (value := values.get(v))]
-            node = Node(op, index, operands)
+            # What is inside of regions is not in the label, and transposing a product is something else.
+            label = label_of(op.operation), isinstance(op, TransposeOp) and is_product(operands[0].handle)
+            kind = kinds.get(label)
+            if kind is None or op.operation.regions:
+                kind = kinds[label] = Kind.of(op, [value.spec for value in operands])
+            node = Node(op, index, operands, label, kind)
             for value in dict.fromkeys(operands):
                 value.users.append(node)
-            node.results = [Value(r, _spec(r), node) for r in op.operation.results]
-            if node.results:
-                node.result = node.results[0]
             values.update((value.handle, value) for value in node.results)
-            node.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
-            node.is_reduction = isinstance(op, Reduce)
-            node.is_view = is_view(op)
-            node.moves = not isinstance(op, Elementwise | AfterOp) and not node.is_reduction
-            node.fusable = _can_be_fused(op)
             self.nodes.append(node)
         #: The names of the functions that there are, by what they compute.
         self.functions: dict[Any, str] = {}
