@@ -160,6 +160,7 @@ class Node:
     """
 
     result: "Value"
+    is_constant: bool
 
     def __init__(self, op: Any, index: int, operands: list["Value"], label: Any, kind: Kind) -> None:
         self.op, self.index, self.operands, self.label = op, index, operands, label
