@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import gc
 import re
 import shlex
@@ -338,6 +339,7 @@ def source_location(location: ir.Location) -> str | None:
     return _text(places[most_telling([place.filename for place in places])]) if places else None
 
 
+@functools.lru_cache(maxsize=4096)
 def innermost_location(location: ir.Location) -> str | None:
     """Like :func:`source_location`, but of the innermost line, a layer's too."""
     return next(map(_text, _places(location)), None)
