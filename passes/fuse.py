@@ -53,6 +53,8 @@ DISPATCH_BYTES = 32 * 1024
 SMALL_BYTES = 1024
 #: How many tensors a value that is not stored may be computed from, and how many a group may read.
 MAX_INPUTS = 12
+#: What more kernels use than these will be stored.
+MANY_KERNELS = 8
 #: How many tensors a dispatch may read, compute and write: IREE's CPU devices take no more.
 MAX_TENSORS = 32
 
@@ -382,7 +384,11 @@ class FusionPlan:
             self._stale.update(value.users)
 
     def _kernels_of_values(self) -> dict[Value, dict[Node, None]]:
-        """The kernels that use each value that can be computed in their loops."""
+        """The kernels that use each value that can be computed in their loops.
+
+        What very many use counts as one, before it is decided to be stored too: through sums, such as a network's
+        residual stream, a value would have the kernels of all later layers.
+        """
         kernels: dict[Value, dict[Node, None]] = {}
         for node in reversed(self.nodes):
             if node.fusable:
@@ -390,7 +396,11 @@ class FusionPlan:
                 for user in node.result.users if node.operands else ():  # a constant is computed everywhere
                     if not user.inlines:
                         continue
-                    if user.is_reduction or (user.result.stored and not user.moves):
+                    if (
+                        user.is_reduction
+                        or (user.result.stored and not user.moves)
+                        or len(kernels[user.result]) > MANY_KERNELS
+                    ):
                         found[user] = None
                     elif len(node.result.users) == 1:
                         found = kernels[user.result]
