@@ -600,20 +600,24 @@ class FusionPlan:
         """
         start = min(node.index for node in unit.results)
         seen: set[Node] = set()
-        pending = [(value, direct) for value in inputs]
+        pending = [(0, inputs)]
         while pending:
-            value, is_direct = pending.pop()
-            node = value.producer
-            if node is None or node in seen:
-                continue
-            other = owner.get(node)
-            if other is unit:
-                if not is_direct:
-                    return True
-                continue
-            seen.update(other.results if other else [node])
-            if self.latest[node] >= start:
-                pending += [(v, False) for v in (other or node).inputs]
+            _, values = heapq.heappop(pending)  # of the first node: what is computed from it is found soon
+            for value in values:
+                node = value.producer
+                if node is None or node in seen:
+                    continue
+                other = owner.get(node)
+                if other is unit:
+                    if not (direct and values is inputs):
+                        return True
+                    continue
+                if other:
+                    seen.update(other.results)
+                else:
+                    seen.add(node)
+                if self.latest[node] >= start:
+                    heapq.heappush(pending, (node.index, (other or node).inputs))
         return False
 
     def _join(self, unit: Any, owner: Mapping[Node, Any]) -> None:
