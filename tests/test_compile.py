@@ -761,7 +761,7 @@ def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: 
             invocation.run("flow")
             invocation.inline()
             if in_parts:
-                invocation.run_pipelines(iree_worker._SCHEDULING)
+                invocation.schedule()
                 invocation.allocate()
             else:
                 invocation.run("stream", after="flow")

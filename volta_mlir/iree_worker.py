@@ -11,7 +11,8 @@ import ctypes
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
@@ -44,7 +45,7 @@ _CLEAN_UP_ALL = (
 # IREE's stream phase in parts: what makes the schedule (the stream.async level), and what makes allocations of it. In
 # between, the schedule is read. Together they make the same program as the phase does. They are its passes, without
 # most of the clean-ups, which take longer the more dispatches there are: what one does, the next does as well.
-_SCHEDULING = (
+_RESOURCES = (
     "iree-stream-verify-input,iree-stream-clone-to-consumers,iree-stream-conversion,"
     "iree-stream-verify-lowering-to-tensors,inline{default-pipeline=}",
     _CLEAN_UP,
@@ -63,7 +64,10 @@ _SCHEDULING = (
     "iree-stream-elide-async-copies",
     _CLEAN_UP,
     "iree-stream-verify-async-access-ranges,iree-stream-place-transfer-executions",
-    _in_functions("iree-stream-schedule-execution", "iree-stream-schedule-concurrency"),
+)
+_EXECUTION = _in_functions("iree-stream-schedule-execution")
+_CONCURRENCY = (
+    _in_functions("iree-stream-schedule-concurrency"),
     "iree-stream-sync-initializers,iree-stream-propagate-timepoints,iree-stream-materialize-builtins",
     _CLEAN_UP,
     "iree-stream-verify-lowering-to-async",
@@ -151,7 +155,7 @@ def handle(request: Request) -> Answer:
             invocation.inline()
             invocation.verify("iree-stream-verify-input")
             bytes_moved = read_bytes_moved(invocation.module())
-            invocation.run_pipelines(_SCHEDULING)
+            invocation.schedule()
             stream.separate_races(invocation.module())
             invocation.verify("iree-stream-verify-lowering-to-async")
             if request.wanted == "schedule":
@@ -262,6 +266,29 @@ class _Invocation:
         if kept:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
 
+    def schedule(self) -> None:
+        """Makes the schedule: what runs when, and which buffers there are."""
+        self.run_pipelines(_RESOURCES)
+        with self._without_exports():
+            self.run_pipelines((_EXECUTION,))
+        self.run_pipelines(_CONCURRENCY)
+
+    @contextmanager
+    def _without_exports(self) -> Iterator[None]:
+        """Has casts stand for ``stream.tensor.export``, each of which a pass would compare with all before it."""
+        functions = [op.operation for op in self.module().regions[0].blocks[0] if op.operation.name == "util.func"]
+        blocks = [block for function in functions for block in function.regions[0].blocks]
+        exports = [op.operation for block in blocks for op in block if op.operation.name == "stream.tensor.export"]
+        casts = []
+        with self._session.context:
+            for export in exports:
+                (value, *sizes), attributes = export.operands, dict(export.attributes.items())
+                cast = _replace(export, "builtin.unrealized_conversion_cast", [value], {})
+                casts.append((cast, sizes, attributes))
+            yield
+            for cast, sizes, attributes in casts:
+                _replace(cast, "stream.tensor.export", [cast.operands[0], *sizes], attributes)
+
     def allocate(self) -> None:
         """Makes allocations of the schedule."""
         self.run_pipelines(_ALLOCATION)
@@ -314,6 +341,17 @@ class _Invocation:
         call = getattr(self._api.ctypes_dl._dylib, "ireeCompilerInvocation" + function)
         call.restype, call.argtypes = None, [ctypes.c_void_p, type(argument)]
         call(self._invocation._inv_p, argument)
+
+
+def _replace(op: Any, name: str, operands: list[Any], attributes: dict[str, Any]) -> Any:
+    """Puts an operation with one result in the place of another one."""
+    from iree.compiler import ir
+
+    with op.location, ir.InsertionPoint(op):
+        new = ir.Operation.create(name, [op.results[0].type], operands, attributes)
+    op.results[0].replace_all_uses_with(new.results[0])
+    op.erase()
+    return new
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
