@@ -179,7 +179,8 @@ def _postpone(writer: Any, reader: Any) -> bool:
             break
     order = [op.operation for op in region.regions[0].blocks[0]]
     last = next(op for op in _ancestors(reader) if _parent(op) == region)
-    between = order[order.index(writer) + 1 : order.index(last) + 1]
+    start, stop = order.index(writer), order.index(last)
+    between = order[start + 1 : stop + 1]
     roots: dict[Any, Any] = {}
     made = set(writer.results)
     reads = {_root(writer.operands[a.operand], roots) for a in accesses(writer) if not a.is_write}
@@ -187,7 +188,8 @@ def _postpone(writer: Any, reader: Any) -> bool:
         writes = [_root(v, roots) for v in op.results if is_buffer(v)]
         if not made.isdisjoint(op.operands) or not reads.isdisjoint(writes):
             return False
-    writer.move_after(last)
+    if start < stop:
+        writer.move_after(last)
     return True
 
 
