@@ -58,7 +58,9 @@ class Elementwise(Op):
     def infer(cls, *specs, **attributes):
         first = specs[0]
         for other in specs[1:]:
-            if other != first:
+            if (
+                other != first
+            ):  # require's message would take longer to make than all else that an op takes to be emitted
                 raise ShapeError(f"operands must agree in shape and dtype, got {first} and {other}")
         if not _ACCEPTS[cls.accepts](first.dtype):
             raise DTypeError(f"takes {cls.accepts}, got {first}")

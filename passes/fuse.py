@@ -43,7 +43,7 @@ from volta_mlir.dialects.reduction import Reduce
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, is_used, unique_name, used_by
-from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view
+from volta_mlir.passes.fused import EPILOGUE, FUSED, SAVED, Nest, is_fused, is_pointwise, is_view, loops_of
 from volta_mlir.passes.manager import Pass, UpstreamPass, option, source_location
 from volta_mlir.passes.structure import label_of
 
@@ -134,7 +134,7 @@ class Kind:
         results = tuple(_spec(r) for r in op.operation.results)
         cost = type(op).cost(operands, results, **op.attribute_values()) if isinstance(op, Op) else Cost(0, 0)
         is_reduction = isinstance(op, Reduce)
-        loops = operands[0].shape if is_reduction else results[0].shape if results else ()
+        loops = loops_of(op) if isinstance(op, Op) and results else ()
         return Kind(
             results=results,
             fusable=_can_be_fused(op),
@@ -579,15 +579,11 @@ class FusionPlan:
                         or (kernel.is_reduction and known.issuperset(v for v in other.inputs if v.size >= large))
                     )
                     and len({*inputs, *other.inputs}) + len(other.results) <= MAX_INPUTS
-                    and not all(n.is_constant for n in (kernel, *other.results))
                     and sliced.isdisjoint(other.results)
                     and not self._runs_between(other, inputs, not kernel.is_reduction, owner)
+                    and (both := self._both(other, group))
                 ):
-                    together, read = self.cone([*other.results, kernel])
-                    if not {*inputs, *other.inputs}.issuperset(read):
-                        continue  # one of them computes a value by itself, which the others wait for
-                    other.results.append(kernel)
-                    other.ops, other.inputs = together, read
+                    other.results, other.ops, other.inputs = both.results, both.ops, both.inputs
                     owner[kernel] = other
                     self._join(other, owner)
                     break
@@ -595,6 +591,17 @@ class FusionPlan:
                 groups.setdefault(group.key, []).append(group)
                 owner[kernel] = group
         return [group for same in groups.values() for group in same]
+
+    def _both(self, one: Group, other: Group) -> Group | None:
+        """Two groups over the same loops as one, if a dispatch can read and write so many tensors.
+
+        Not where one of them computes a value by itself that the other waits for.
+        """
+        results = [*one.results, *other.results]
+        ops, inputs = self.cone(results)
+        is_whole = {*one.inputs, *other.inputs}.issuperset(inputs)
+        fits = len(inputs) + len(results) <= MAX_TENSORS and not all(node.is_constant for node in results)
+        return Group(results, ops, inputs) if is_whole and fits else None
 
     def _runs_between(self, unit: Any, inputs: list[Value], direct: bool, owner: Mapping[Node, Any]) -> bool:
         """Whether what is read in ``inputs`` is computed from results of ``unit`` by something else.
@@ -686,14 +693,6 @@ class FusionPlan:
             and {end, *group.ops}.issuperset(node.result.users)
             for node in group.results
         )
-
-    def _both(self, one: Group, other: Group) -> Group | None:
-        """Two groups over the same loops as one, if a dispatch can read and write so many tensors."""
-        results = [*one.results, *other.results]
-        ops, inputs = self.cone(results)
-        is_whole = {*one.inputs, *other.inputs}.issuperset(inputs)
-        fits = len(inputs) + len(results) <= MAX_TENSORS and not all(node.is_constant for node in results)
-        return Group(results, ops, inputs) if is_whole and fits else None
 
     # -- functions ---------------------------------------------------------------------------------------------
 
