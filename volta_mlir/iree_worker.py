@@ -176,6 +176,7 @@ def handle(request: Request) -> Answer:
             invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
             invocation.run("executable-targets", after="executable-configurations")
             invocation.verify_each_pass(False)
+            invocation.round_products()
             invocation.run("end", after="executable-targets")
             return Binary(invocation.vmfb(), plans)
     except _NeedsProcess as needed:
@@ -323,6 +324,24 @@ class _Invocation:
         for pipeline in pipelines:
             if not self._invocation.execute_text_pass_pipeline(pipeline):
                 raise _Refused(pipeline)
+
+    def round_products(self) -> None:
+        """Has LLVM round a product before it adds something to it, as it is where the product is stored in between.
+
+        IREE lets LLVM make one operation of both (``contract``), which rounds once. What is computed again in another
+        kernel would differ from what was computed before. Matrix products ask for that operation themselves.
+        """
+        from iree.compiler import ir
+
+        with self._session.context:
+            exact = ir.Attribute.parse("#llvm.fastmath<none>")
+
+            def visit(op: Any) -> Any:
+                if op.name == "llvm.fmul":
+                    op.attributes["fastmathFlags"] = exact
+                return ir.WalkResult.ADVANCE
+
+            self.module().operation.walk(visit)
 
     def vmfb(self) -> bytes:
         with self._api.Output.open_membuffer() as output:
