@@ -71,7 +71,14 @@ def reassociation(source: tuple[int, ...], target: tuple[int, ...]) -> list[tupl
 
 
 class Lowering:
-    """Emits upstream ops at the current insertion point and location (the conversion pass sets both)."""
+    """Emits upstream ops at the current insertion point and location (the conversion pass sets both).
+
+    Args:
+        vector_bytes: the size of a vector, in the lanes of which rows are folded; 0 if they aren't folded in lanes.
+    """
+
+    def __init__(self, vector_bytes: int = 0) -> None:
+        self.vector_bytes = vector_bytes
 
     # -- tensors -----------------------------------------------------------------------------------------------
 

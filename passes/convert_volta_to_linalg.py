@@ -11,7 +11,7 @@ from volta_mlir.errors import CompileError
 from volta_mlir.mlir import foreign_attribute, func, function_named, ir, signless_tensor_type, spec_of
 from volta_mlir.passes.derived import build_function, callee_of, control_of, expand, functions, require_one_block
 from volta_mlir.passes.fused import EPILOGUE, is_fused, lower_fused
-from volta_mlir.passes.manager import Pass, source_location
+from volta_mlir.passes.manager import Pass, option, source_location
 
 #: Tells IREE that its default device reads its own memory. IREE 3.13 does not find out on which device a value is that
 #: a loop carries, and copies it to the default one at every use unless it knows that nothing has to be moved.
@@ -24,6 +24,8 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
 
     An op that has a kernel becomes a call of a function that says so.
     """
+
+    vector_bytes: int = option(64, "the size of a vector, in the lanes of which rows are folded; 0 for none")
 
     def run(self, module: Any) -> None:
         for op in module.body.operations:
@@ -40,7 +42,7 @@ class ConvertVoltaToLinalg(Pass, name="convert-volta-to-linalg"):
                 if control and control.is_loop:
                     module.operation.attributes["stream.topology"] = foreign_attribute(ONE_DEVICE)
             else:
-                _convert_function(function)
+                _convert_function(function, Lowering(self.vector_bytes))
         for declaration in described:
             declaration.erase()
 
@@ -87,7 +89,7 @@ def _signless(type_: Any, user: Any) -> Any:
         raise CompileError(str(error), location=source_location(user.location)) from None
 
 
-def _convert_function(function: Any) -> None:
+def _convert_function(function: Any, b: Lowering) -> None:
     if function.is_external:
         raise CompileError(
             f"@{function.sym_name.value} has no body; derived functions are defined by volta-autodiff and volta-vmap",
@@ -103,7 +105,7 @@ def _convert_function(function: Any) -> None:
     for key, attribute in function.attributes.items():
         if key != "function_type":
             converted.attributes[key] = attribute
-    _convert_regions(Lowering(), function, converted, {})
+    _convert_regions(b, function, converted, {})
     function.erase()
 
 

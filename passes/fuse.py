@@ -701,7 +701,7 @@ class FusionPlan:
         end = self.nodes[-1].op.operation
         dispatches = self.dispatches()
         counted: set[Node] = set()
-        fused = [d for d in dispatches if len(d.groups) > 1 or len(d.groups[0].ops) > 1]
+        fused = [d for d in dispatches if self._is_fused(d)]
         read = Counter(v for dispatch in dispatches for v in dispatch.inputs) + Counter(self.nodes[-1].operands)
         # Calls take the places of ops that other groups have too, so these are looked at before there is one.
         products = {d: p for d in fused if self.options.epilogues and (p := self._product_of(d, read))}
@@ -722,6 +722,16 @@ class FusionPlan:
             if dispatch in products:
                 call.attributes[EPILOGUE] = ir.UnitAttr.get()
         erase_unused([node.op for node in self.nodes])
+
+    def _is_fused(self, dispatch: Dispatch) -> bool:
+        """Whether a dispatch becomes a function: of several ops, or rows, which all are folded in one order."""
+        group, *others = dispatch.groups
+        if others or len(group.ops) > 1:
+            return True
+        if not group.results[0].is_reduction:
+            return False
+        nest = self._nest(group.results)
+        return nest.is_simple and nest.are_rows
 
     def _product_of(self, dispatch: Dispatch, read: Mapping[Value, int]) -> Value | None:
         """The product that a dispatch is the epilogue of: all elements of its result are used here, and only here.

@@ -25,6 +25,8 @@ or None for an axis of extent 1.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from math import prod
 from typing import Any
 
 from volta_mlir.dialects.control import AfterOp
@@ -32,7 +34,16 @@ from volta_mlir.dialects.creation import ConstantOp, FullOp, IotaOp
 from volta_mlir.dialects.elementwise import CheckpointNameOp, Elementwise, StopGradientOp
 from volta_mlir.dialects.lowering import Lowering
 from volta_mlir.dialects.movement import BroadcastInDimOp, ReshapeOp, SliceOp, TransposeOp, inverse, permuted
-from volta_mlir.dialects.reduction import Reduce, kept_axes, recode, reduction_accumulator, runs
+from volta_mlir.dialects.reduction import (
+    Reduce,
+    cut_run,
+    fold_together,
+    kept_axes,
+    recode,
+    recoded,
+    reduction_accumulator,
+    runs,
+)
 from volta_mlir.dtypes import TensorSpec
 from volta_mlir.mlir import arith, func, ir, passmanager, signless_element_type, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in
@@ -100,6 +111,8 @@ class Nest:
         ops: pointwise ops, slices of values from outside, and the reductions among the results, each after what it
             uses.
         results: the ops whose results the group has.
+        is_whole: whether the group is a dispatch, and not one of several in a dispatch.
+        vector_bytes: the size of a vector, in the lanes of which rows are folded; 0 if they aren't folded in lanes.
 
     Attributes:
         loops: the extent of each loop.
@@ -110,12 +123,14 @@ class Nest:
         inputs: the values that come from outside, or are slices of such, and the places at which they are read.
     """
 
-    def __init__(self, ops: Sequence[Any], results: Sequence[Any]) -> None:
+    def __init__(
+        self, ops: Sequence[Any], results: Sequence[Any], *, is_whole: bool = True, vector_bytes: int = 0
+    ) -> None:
         self.views: list[Any] = []
         self.ops: list[Any] = []
         for op in ops:
             (self.views if is_view(op) else self.ops).append(op)
-        ops, self.results = self.ops, results
+        ops, self.results, self.is_whole, self._vector_bytes = self.ops, results, is_whole, vector_bytes
         shape = loops_of(results[0])
         long = [axis for axis, extent in enumerate(shape) if extent != 1]
         self.loops = tuple(shape[axis] for axis in long)
@@ -142,18 +157,52 @@ class Nest:
         """The first and the number of the loops that are folded here; none are folded if this is no reduction."""
         return runs(self.folded)[-1] if self.folded else (len(self.loops), 1)
 
-    def merged(self, loop: int) -> int:
-        """The number of a loop after those that are folded here have become one."""
+    @cached_property
+    def cut(self) -> tuple[int, int, int]:
+        """How the last run is computed: in parts (see `cut_run`), and each of these in steps, and the steps in lanes.
+
+        Lanes are what a vector holds. Said here, they make the order in which a row is summed the same in all groups,
+        so that what is computed again is what was computed before; and IREE 3.13 finds them itself only for a
+        reduction of one operand to one result.
+        """
         first, count = self.last_run
-        return loop if loop <= first else max(first, loop - count + 1)
+        extent = prod(self.loops[first : first + count])
+        parts, steps = cut_run(extent) if self.is_whole else (1, extent)
+        dtypes = [spec_of(op.operation.results[0].type).dtype for op in self.results]
+        lanes = self._vector_bytes // max(
+            reduction_accumulator(op.fold, d).itemsize for op, d in zip(self.results, dtypes, strict=True)
+        )
+        if lanes < 2 or not self.are_rows or steps % lanes or steps == lanes:
+            lanes = 1
+        return parts, steps // lanes, lanes
 
     @property
+    def are_rows(self) -> bool:
+        """Whether elements that are next to each other in memory are folded."""
+        return bool(self.folded) and sum(self.last_run) == len(self.loops)
+
+    @property
+    def here(self) -> int:
+        """The number of the loop over the steps, among `extents`."""
+        return self.last_run[0] + (self.cut[0] > 1)
+
+    @cached_property
     def extents(self) -> tuple[int, ...]:
-        """The extents of the loops after those that are folded here have become one."""
-        extents = [1] * len({self.merged(loop) for loop in range(len(self.loops))})
-        for loop, extent in enumerate(self.loops):
-            extents[self.merged(loop)] *= extent
-        return tuple(extents)
+        """The extents of the loops, those of `cut` in the place of the last run's."""
+        if not self.folded:
+            return self.loops
+        first, count = self.last_run
+        return (*self.loops[:first], *(n for n in self.cut if n > 1), *self.loops[first + count :])
+
+    def numbers(self, loop: int) -> range:
+        """The numbers among `extents` of what a loop has become, alone or together with the others of its run."""
+        first, count = self.last_run
+        added = len(self.extents) - len(self.loops)
+        if loop < first:
+            return range(loop, loop + 1)
+        if loop < first + count:
+            return range(first, first + count + added)
+        return range(loop + added, loop + added + 1)
 
     @property
     def is_simple(self) -> bool:
@@ -184,24 +233,47 @@ def _holds(run: list[int], place: Place) -> bool:
 def lower_fused(b: Lowering, function: Any, operands: Sequence[Any], *, is_epilogue: bool = False) -> list[Any]:
     """Emits a group as one dispatch; ``operands`` are the signless values of the function's arguments.
 
-    An epilogue is no dispatch: IREE adds it to that of the product that it reads.
+    An epilogue is no dispatch: IREE adds it to that of the product that it reads. And a reduction of a long run is two,
+    of which the second is that of the group: see `Nest.cut`.
     """
     calls = calls_in(function)
     if not calls:
-        return _lower_nest(b, function, operands, _emit if is_epilogue else b.dispatch)
+        return _lower_nest(b, function, operands, _emit if is_epilogue else b.dispatch)()
     values = dict(zip(function.arguments, operands, strict=True))
     outs = [spec_of(t) for t in function.type.results]
     squeezed = [out.with_shape(tuple(extent for extent in out.shape if extent != 1)) for out in outs]
+    before = {
+        call: _lower_nest(b, callee_of(call), [values[v] for v in call.operation.operands], b.dispatch)
+        for call in _cut_before(calls, function)
+    }
 
     def dispatch() -> list[Any]:
         for call in calls:
-            given = [values[v] for v in call.operation.operands]
-            results = _lower_nest(b, callee_of(call), given, _emit)
+            if call in before:
+                results = before[call]()
+            else:
+                given = [values[v] for v in call.operation.operands]
+                results = _lower_nest(b, callee_of(call), given, _emit)()
             values.update(zip(call.operation.results, results, strict=True))
         returned = function.entry_block.operations[len(calls)].operation.operands
         return _reshaped(b, [values[v] for v in returned], squeezed)
 
     return _reshaped(b, b.dispatch(squeezed, dispatch), outs)
+
+
+def _cut_before(calls: Sequence[Any], function: Any) -> list[Any]:
+    """The calls of which the long run of a reduction is folded in parts by a dispatch of its own, before the group's.
+
+    That is where nothing else in the group goes over that run, which it would read again.
+    """
+    nests = {call: _nest_of(callee_of(call), is_whole=True) for call in calls}
+    found = []
+    for call, nest in nests.items():
+        others = max(prod(other.loops) for c, other in nests.items() if c != call)
+        is_first = all(v.owner == function.entry_block for v in call.operation.operands)
+        if nest.folded and nest.cut[0] > 1 and is_first and others * prod(nest.cut) <= prod(nest.loops):
+            found.append(call)
+    return found
 
 
 def _reshaped(b: Lowering, values: Sequence[Any], specs: Sequence[TensorSpec]) -> list[Any]:
@@ -212,6 +284,8 @@ def _reshaped(b: Lowering, values: Sequence[Any], specs: Sequence[TensorSpec]) -
 
 #: Runs a function that emits ops whose results have these specs, and returns the results: as a dispatch, or in one.
 Emit = Callable[[Sequence[TensorSpec], Callable[[], Sequence[Any]]], list[Any]]
+#: Emits what is left to do after a dispatch, and returns the results.
+Finish = Callable[[], list[Any]]
 
 
 def _emit(results: Sequence[TensorSpec], body: Callable[[], Sequence[Any]]) -> list[Any]:
@@ -219,17 +293,24 @@ def _emit(results: Sequence[TensorSpec], body: Callable[[], Sequence[Any]]) -> l
     return list(body())
 
 
-def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit) -> list[Any]:
-    """Emits a group that calls no other as one linalg.generic."""
+def _nest_of(function: Any, *, is_whole: bool, vector_bytes: int = 0) -> Nest:
+    """The loops of a group that calls no other."""
     *ops, terminator = function.entry_block.operations
     producers = {op.operation.results[0]: op for op in ops}
-    nest = Nest(ops, [producers[v] for v in terminator.operation.operands])
+    return Nest(
+        ops, [producers[v] for v in terminator.operation.operands], is_whole=is_whole, vector_bytes=vector_bytes
+    )
+
+
+def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit) -> Finish:
+    """Emits a group that calls no other as one linalg.generic."""
+    nest = _nest_of(function, is_whole=emit is not _emit, vector_bytes=b.vector_bytes)
     values = dict(zip(function.arguments, operands, strict=True))
     views = {op.operation.results[0]: op for op in nest.views}
     inputs, maps = [], []
     for value, place in nest.inputs:
         # Axes that merge are adjacent in whatever has them.
-        taken = list(dict.fromkeys(nest.merged(loop) for loop in place if loop is not None))
+        taken = list(dict.fromkeys(number for loop in place if loop is not None for number in nest.numbers(loop)))
         spec = spec_of(value.type).with_shape(tuple(nest.extents[loop] for loop in taken))
         view = views.get(value)
         whole = values[view.operation.operands[0]] if view else b.reshape(values[value], spec)
@@ -251,7 +332,7 @@ def _slice(b: Lowering, whole: Any, view: Any, spec: TensorSpec) -> Any:
 
 def _lower_elementwise(
     b: Lowering, nest: Nest, read: Callable[[], list[Any]], maps: list[Any], outs: list[TensorSpec], emit: Emit
-) -> list[Any]:
+) -> Finish:
     flat = [out.with_shape(nest.loops) for out in outs]
     loops = range(len(nest.loops))
 
@@ -273,16 +354,18 @@ def _lower_elementwise(
     for number, value in constants.items():
         scalar = arith.constant(signless_element_type(flat[number].dtype), value)
         values[number] = b.filled(scalar, flat[number])
-    return _reshaped(b, values, outs)
+    return lambda: _reshaped(b, values, outs)
 
 
 def _lower_reductions(
     b: Lowering, nest: Nest, read: Callable[[], list[Any]], maps: list[Any], outs: list[TensorSpec], emit: Emit
-) -> list[Any]:
+) -> Finish:
     first, _ = nest.last_run
-    kept = kept_axes(len(nest.extents), (first,))
+    parts, _, lanes = nest.cut
+    kept = kept_axes(len(nest.extents), (nest.here,))
     shape = tuple(nest.extents[loop] for loop in kept)
-    rest = [loop for loop in nest.folded if loop < first]
+    rest = [*(loop for loop in nest.folded if loop < first), *([first] if parts > 1 else [])]
+    left = tuple(extent for loop, extent in enumerate(nest.loops) if loop not in nest.folded)
     folds = [op.fold for op in nest.results]
     totals = [TensorSpec(shape, reduction_accumulator(fold, out.dtype)) for fold, out in zip(folds, outs, strict=True)]
 
@@ -297,20 +380,34 @@ def _lower_reductions(
     def dispatch() -> Sequence[Any]:
         identities = [b.scalar(f.identity(spec.dtype), spec.dtype) for f, spec in zip(folds, totals, strict=True)]
         outputs = [b.filled(identity, spec) for identity, spec in zip(identities, totals, strict=True)]
-        iterators = ["reduction" if loop == first else "parallel" for loop in range(len(nest.extents))]
+        iterators = ["reduction" if loop == nest.here else "parallel" for loop in range(len(nest.extents))]
         computed = b.generic(read(), maps, outputs, [kept] * len(outs), iterators, body)
         results = _distinct(computed, _folded(computed, list(zip(folds, totals, strict=True))))
+        if lanes > 1:
+            results = fold(results, [nest.here])
         return results if rest else finished(results)
 
-    def finished(values: Sequence[Any]) -> list[Any]:
-        found: dict[Any, Any] = {}
-        for op, value, spec, out in zip(nest.results, values, totals, outs, strict=True):
-            if (value, out.dtype) not in found:
-                found[value, out.dtype] = op.fold_axes(b, value, spec, rest, out.dtype)
-        return [found[value, out.dtype] for value, out in zip(values, outs, strict=True)]
+    def fold(values: Sequence[Any], axes: Sequence[int]) -> list[Any]:
+        """Values, some of which may be equal, folded along axes."""
+        numbers = {value: number for number, value in enumerate(values)}
+        specs = [totals[n].with_shape(tuple(value.type.shape)) for value, n in numbers.items()]
+        wides = [spec.dtype for spec in specs]
+        results = fold_together(b, [folds[n] for n in numbers.values()], list(numbers), specs, wides, axes)
+        found = dict(zip(numbers, results, strict=True))
+        return [found[value] for value in values]
 
-    results = emit(totals if rest else [out.with_shape(shape) for out in outs], dispatch)
-    return _reshaped(b, finished(results) if rest else results, outs)
+    def finished(values: Sequence[Any]) -> list[Any]:
+        """Values, some of which may be equal, in the dtypes of the results."""
+        keys = [(v, t.with_shape(left), out.dtype) for v, t, out in zip(values, totals, outs, strict=True)]
+        found = {key: recoded(b, *key) for key in dict.fromkeys(keys)}
+        return [found[key] for key in keys]
+
+    if not rest:
+        results = emit([out.with_shape(left) for out in outs], dispatch)
+        return lambda: _reshaped(b, results, outs)
+    folded_here = shape if lanes == 1 else (*shape[: nest.here], *shape[nest.here + 1 :])
+    partial = emit([total.with_shape(folded_here) for total in totals], dispatch)
+    return lambda: _reshaped(b, finished(fold(partial, rest)), outs)
 
 
 def _distinct(results: Sequence[Any], folded: Sequence[Any]) -> list[Any]:
@@ -372,11 +469,11 @@ def _scalars(b: Lowering, nest: Nest, inputs: Sequence[Any]) -> dict[Any, Any]:
     for op in nest.ops:
         if not isinstance(op, Reduce):
             for place in nest.places.get(op.operation.results[0], ()):
-                found[op.operation.results[0], place] = _scalar(b, op, place, found, nest.merged)
+                found[op.operation.results[0], place] = _scalar(b, op, place, found, nest)
     return found
 
 
-def _scalar(b: Lowering, op: Any, place: Place, found: dict[Any, Any], loop_number: Callable[[int], int]) -> Any:
+def _scalar(b: Lowering, op: Any, place: Place, found: dict[Any, Any], nest: Nest) -> Any:
     """The element of a pointwise op's result at a place, inside a body."""
     operands = list(op.operation.operands)
     scalars = [found[v, where] for v, where in zip(operands, operand_places(op, place), strict=True)]
@@ -391,6 +488,11 @@ def _scalar(b: Lowering, op: Any, place: Place, found: dict[Any, Any], loop_numb
         return b.scalar(value.reshape(-1)[0], value.dtype)
     if isinstance(op, IotaOp):
         loop = place[op.axis]
-        index = b.constant_index(0) if loop is None else b.index(loop_number(loop))
+        if loop is None:
+            return b.convert_index(b.constant_index(0), op.dtype)
+        outer, *inner = nest.numbers(loop)
+        index = b.index(outer)
+        for number in inner:
+            index = arith.addi(arith.muli(index, b.constant_index(nest.extents[number])), b.index(number))
         return b.convert_index(index, op.dtype)
     return scalars[0]

@@ -85,6 +85,52 @@ def test_means_of_half_precision_do_not_overflow(dtype):
     np.testing.assert_array_equal(volta.grad(volta.mean)(x), np.full(2000, 1 / 2000).astype(x.dtype))
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((1 << 21,), None), ((1 << 16, 8), 0), ((8, 60, 60, 5), (0, 1, 2)), ((3, 200_000), 1)]
+)
+def test_long_sums_are_accurate(shape: tuple[int, ...], axis: Any) -> None:
+    x = (1 + RNG.random(shape)).astype(np.float32)
+    expected = np.sum(np.square(x, dtype=np.float64), axis)
+    actual = volta.jit(lambda x: volta.sum(x * x, axis))(Tensor(x)).numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    counted = volta.jit(lambda x: volta.sum(x, axis))(volta.ones(shape)).numpy()
+    np.testing.assert_array_equal(counted, np.sum(np.ones(shape), axis))
+
+
+@pytest.mark.parametrize("width", [48, 50, 384])
+def test_a_long_sum_of_what_was_counted(width: int) -> None:
+    x = Tensor(np.ones((5000, width), np.int32)) * volta.arange(5000)[:, None]
+    np.testing.assert_array_equal(volta.jit(lambda x: x.sum(0))(x), np.full(width, 5000 * 4999 // 2))
+    np.testing.assert_array_equal(volta.jit(lambda x: x.max(0))(x), np.full(width, 4999))
+    np.testing.assert_array_equal(volta.jit(lambda x: x.max(1))(x), np.arange(5000))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_is_summed_in_one_order(dtype: str) -> None:
+    """By itself, with other sums, of several operands, and in what uses it."""
+    x, zero = (Tensor(v.astype(dtype)) for v in (RNG.standard_normal((64, 384)), np.zeros((64, 384))))
+
+    def centred(x: Tensor) -> tuple[Tensor, Tensor]:
+        total = x.sum(1)
+        return total, x - total[:, None] / 384
+
+    alone = volta.jit(lambda x: x.sum(1))(x).numpy()
+    for function in (
+        lambda x, _: (x.sum(1), x.max(1)),
+        lambda x, zero: ((x - zero).sum(1),),
+        lambda x, _: centred(x),
+        lambda x, zero: (*centred(x - zero), (x * zero).sum(1)),
+    ):
+        np.testing.assert_array_equal(volta.jit(function)(x, zero)[0], alone)
+
+
+def test_products_are_rounded_before_they_are_added_to() -> None:
+    """So that what is computed again in another kernel comes out alike."""
+    x, y, z = (RNG.standard_normal(1000).astype(np.float32) for _ in range(3))
+    fused = volta.jit(lambda x, y, z: x * y + z)(*map(Tensor, (x, y, z)))
+    np.testing.assert_array_equal(fused, x * y + z)
+
+
 def test_bad_axes() -> None:
     with pytest.raises(ShapeError, match="axis 3 is out of range for rank 3"):
         volta.sum(X, 3)

@@ -1,4 +1,4 @@
-"""volta-remat and the option memory_budget: budgets are kept in what IREE allocates, and no number changes."""
+"""volta-remat and the option memory_budget: budgets are kept in what IREE allocates, and no bit changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 import volta_mlir as volta
 from tests.models import gpt
-from tests.tolerances import norm
 from volta_mlir import BudgetError, OptionError, Tensor, models, nn, optim, tree
 from volta_mlir.compilation import Compiled, Lowered
 from volta_mlir.mlir import context, ir
@@ -56,22 +55,26 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
     assert least <= 3 * length**0.5
 
 
+def require_equal(expected: list[np.ndarray], actual: list[np.ndarray]) -> None:
+    for e, a in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
 def results_of(compiled: Compiled, arguments: Any) -> list[np.ndarray]:
     return [leaf.numpy() for leaf in tree.leaves(compiled(*arguments))]
 
 
 @pytest.mark.no_cover
-def test_the_least_memory_changes_no_number() -> None:
-    free, least = (gpt_step(budget).compile(TARGET) for budget in (None, "min"))
+def test_the_least_memory_changes_no_bit() -> None:
+    config = replace(CONFIG, layers=3)
+    free, least = (gpt_step(budget, config).compile(TARGET) for budget in (None, "min"))
     assert peak(least) < peak(free)
     assert str(least.target) != str(free.target) == TARGET
-    cached = gpt_step("min").compile(TARGET)
+    cached = gpt_step("min", config).compile(TARGET)
     assert cached.report.cached
     assert cached.target == least.target
     assert peak(cached) == peak(least)
-    expected, actual = (results_of(compiled, gpt.arguments(CONFIG)) for compiled in (free, least))
-    for e, a in zip(expected, actual, strict=True):
-        assert norm(a - e) <= 1e-5 * norm(e)
+    require_equal(*(results_of(compiled, gpt.arguments(config)) for compiled in (free, least)))
 
 
 def chain_step(budget: Any, rows: int = 1024) -> tuple[Lowered, Any]:
@@ -88,7 +91,7 @@ def chain_step(budget: Any, rows: int = 1024) -> tuple[Lowered, Any]:
         pytest.param(lambda budget: (gpt_step(budget), gpt.arguments(CONFIG)), id="gpt", marks=pytest.mark.full),
     ],
 )
-def test_a_budget_is_kept_and_changes_no_number(step: Any) -> None:
+def test_a_budget_is_kept_and_changes_no_bit(step: Any) -> None:
     def compiled_for(budget: Any) -> tuple[Compiled, list[np.ndarray]]:
         lowered, arguments = step(budget)
         compiled = lowered.compile(TARGET)
@@ -101,16 +104,8 @@ def test_a_budget_is_kept_and_changes_no_number(step: Any) -> None:
     assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
     assert not free.remat_report().rows
     assert 0 < middle.remat_report().flops < least.remat_report().flops
-    for actual in (of_middle, of_least):
-        for e, a in zip(expected, actual, strict=True):
-            assert norm(a - e) <= 1e-5 * norm(e)
-
-
-def test_the_same_groups_give_the_same_bits() -> None:
-    free, least = (chain_step(budget, rows=256) for budget in (None, "min"))
-    results = (results_of(lowered.compile(TARGET), arguments) for lowered, arguments in (free, least))
-    for e, a in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, e)
+    require_equal(expected, of_middle)
+    require_equal(expected, of_least)
 
 
 def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
@@ -125,13 +120,12 @@ def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
         for budget in (None, "min")
     )
     assert least.plan.transients < free.plan.transients
-    e, a = free(w, x, key).numpy(), least(w, x, key).numpy()
-    assert norm(a - e) <= 1e-5 * norm(e)
+    np.testing.assert_array_equal(least(w, x, key).numpy(), free(w, x, key).numpy())
 
 
-@pytest.mark.parametrize(("dtype", "relative"), [("float64", 1e-12), ("float32", 1e-4)])
-def test_convolutions_and_running_statistics(dtype: str, relative: float) -> None:
-    """Gradients through batch norms magnify how sums are rounded, which in double precision is nothing."""
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_convolutions_and_running_statistics(dtype: str) -> None:
+    """Gradients through batch norms magnify any difference in how sums are rounded."""
     rng = np.random.default_rng(0)
     x = Tensor(rng.standard_normal((4, 8, 16, 16)).astype(dtype))
     y = Tensor(np.arange(4, dtype=np.int32))
@@ -155,8 +149,7 @@ def test_convolutions_and_running_statistics(dtype: str, relative: float) -> Non
         plans.append(compiled.plan)
         results.append([leaf.numpy() for leaf in tree.leaves(compiled(*arguments)) if isinstance(leaf, Tensor)])
     assert plans[1].transients < 0.8 * plans[0].transients
-    for e, a in zip(*results, strict=True):
-        assert norm(a - e) <= relative * max(norm(e), 1e-3)
+    require_equal(*results)
 
 
 @pytest.mark.full  # lit_tests/passes/fuse.mlir has the smallest such program

@@ -452,9 +452,18 @@ class Lowered:
         """Whether volta-align, volta-fuse and volta-outline are among the passes."""
         return bool(self.jitted.options.get("fuse", True))
 
-    def _at(self, stage: str, *, fuse: bool = True, goal: int | None = None) -> Any:
-        """The module after a stage; volta-remat's budget is the option's, or a ``goal`` that is."""
+    def _at(self, stage: str, *, fuse: bool = True, goal: int | None = None, target: Any = None) -> Any:
+        """The module after a stage.
+
+        Args:
+            stage: that of :meth:`as_text`.
+            fuse: whether passes that fuse are run, where the option does not say no.
+            goal: volta-remat's budget, instead of the option's.
+            target: what it is lowered for, by default the device.
+        """
+        from volta_mlir import iree_compiler
         from volta_mlir.passes import parse_pipeline, run_pipeline
+        from volta_mlir.passes.convert_volta_to_linalg import ConvertVoltaToLinalg
         from volta_mlir.passes.pipeline import PIPELINE
         from volta_mlir.passes.remat import Remat
 
@@ -471,6 +480,8 @@ class Lowered:
                         p.budget = budget
                     elif budget is None or not (fuse and self.fuse):
                         p.share = 0.0
+                elif isinstance(p, ConvertVoltaToLinalg):
+                    p.vector_bytes = iree_compiler.Target.parse(target or self.jitted.device.kind).vector_bytes
             run_pipeline(module, passes, verify_each=False)
             return module
 
@@ -663,7 +674,7 @@ class Compiled:
 
     @functools.cached_property
     def _linalg(self) -> Any:
-        return self.lowered._at("linalg", fuse=self._fuse, goal=self._goal)
+        return self.lowered._at("linalg", fuse=self._fuse, goal=self._goal, target=self.target)
 
     def _compile(self, reproducers: Path | None) -> Any:
         budget = self.lowered.jitted.memory_budget

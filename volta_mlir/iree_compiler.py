@@ -139,6 +139,18 @@ class Target:
         """The ``iree-compile`` flags that are tried first."""
         return self.attempts(packing)[0]
 
+    @property
+    def vector_bytes(self) -> int:
+        """The size of a vector register; 0 where threads share a row, as a GPU's do."""
+        if self.kind != "cpu":
+            return 0
+        if self.architecture == "host":
+            features = _host_cpu().split()
+            if "flags" not in features:
+                return 16
+            return 64 if "avx512f" in features else 32 if "avx2" in features else 16
+        return {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32}.get(self.architecture, 64)
+
     def fingerprint(self) -> str:
         """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
         parts = [*map(shlex.join, self.attempts()), compiler_version()]

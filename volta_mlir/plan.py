@@ -227,12 +227,20 @@ def _bytes_moved(op: Any) -> int:
     """What an operation of IREE's ``flow`` level reads and writes."""
     match op.name:
         case "flow.dispatch" | "flow.tensor.encode" | "flow.tensor.clone" | "flow.tensor.splat":
-            return sum(_tensor_bytes(value) for value in (*op.operands, *op.results))
+            # A kernel may take a tensor in several shapes.
+            return sum(map(_tensor_bytes, {*map(_in_memory, op.operands), *op.results}))
         case "flow.tensor.slice":
             return 2 * _tensor_bytes(op.results[0])
         case "flow.tensor.update":
             return 2 * _tensor_bytes(op.operands[-1])
     return 0
+
+
+def _in_memory(value: Any) -> Any:
+    """The tensor of which a value of IREE's ``flow`` level is a reshape."""
+    while getattr(value.owner, "name", "") == "flow.tensor.reshape":
+        value = value.owner.operands[0]
+    return value
 
 
 def _tensor_bytes(value: Any) -> int:

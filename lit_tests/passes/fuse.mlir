@@ -268,10 +268,10 @@ func.func @apart(%n: tensor<4xi32>, %none: tensor<0xf32>) -> (tensor<4xi32>, ten
 // LINALG-NOT: "flow.dispatch.region"
 
 // OFF-LABEL: func.func @softmax
-// OFF-NEXT: %[[M:.*]] = "volta.reduce_max"(%arg0)
-// OFF-NEXT: %[[E:.*]] = call @softmax.fused(%[[M]], %arg0)
-// OFF-NEXT: %[[S:.*]] = "volta.reduce_sum"(%[[E]])
-// OFF-NEXT: %[[P:.*]] = call @softmax.fused.1(%[[S]], %[[E]])
+// OFF-NEXT: %[[M:.*]] = call @softmax.fused(%arg0)
+// OFF-NEXT: %[[E:.*]] = call @softmax.fused.1(%[[M]], %arg0)
+// OFF-NEXT: %[[S:.*]] = call @softmax.fused.2(%[[E]])
+// OFF-NEXT: %[[P:.*]] = call @softmax.fused.3(%[[S]], %[[E]])
 // OFF-NEXT: return %[[P]]
 func.func @softmax(%x: tensor<64x16xf32>) -> tensor<64x16xf32> {
   %0 = "volta.reduce_max"(%x) {axes = array<i64: 1>} : (tensor<64x16xf32>) -> tensor<64xf32>
@@ -314,8 +314,8 @@ func.func @columns(%x: tensor<16x64xf32>, %b: tensor<64xf32>) -> (tensor<64xf32>
 // A few long rows are better shared by all threads.
 
 // CHECK-LABEL: func.func @few_rows
-// CHECK-NEXT: %[[S:.*]] = "volta.reduce_sum"(%arg0)
-// CHECK-NEXT: call @few_rows.fused(%[[S]], %arg0)
+// CHECK-NEXT: %[[S:.*]] = call @few_rows.fused(%arg0)
+// CHECK-NEXT: call @few_rows.fused.1(%[[S]], %arg0)
 // CHECK-NEXT: return
 func.func @few_rows(%x: tensor<4x512xf32>) -> tensor<4x512xf32> {
   %0 = "volta.reduce_sum"(%x) {axes = array<i64: 1>} : (tensor<4x512xf32>) -> tensor<4xf32>
@@ -362,8 +362,8 @@ func.func @unused(%x: tensor<64x16xf32>) -> tensor<64x16xf32> {
 // CHECK-LABEL: func.func @waits
 // CHECK-NEXT: %[[E:.*]] = "volta.exp"(%arg0)
 // CHECK-NEXT: %[[M:.*]]:2 = call @waits.fused(%arg0, %[[E]])
-// CHECK-NEXT: %[[S:.*]] = "volta.reduce_sum"(%[[M]]#0)
-// CHECK-NEXT: %[[D:.*]] = call @waits.fused.1(%[[S]], %arg0)
+// CHECK-NEXT: %[[S:.*]] = call @waits.fused.1(%[[M]]#0)
+// CHECK-NEXT: %[[D:.*]] = call @waits.fused.2(%[[S]], %arg0)
 // CHECK-NEXT: return %[[E]], %[[M]]#1, %[[D]]
 func.func @waits(%x: tensor<64x16xf32>) -> (tensor<64x16xf32>, tensor<64xf32>, tensor<64x16xf32>) {
   %0 = "volta.tanh"(%x) : (tensor<64x16xf32>) -> tensor<64x16xf32>
@@ -375,4 +375,69 @@ func.func @waits(%x: tensor<64x16xf32>) -> (tensor<64x16xf32>, tensor<64xf32>, t
   %6 = "volta.broadcast_in_dim"(%2) {dims = array<i64>, shape = array<i64: 64, 16>} : (tensor<f32>) -> tensor<64x16xf32>
   %7 = "volta.sub"(%x, %6) : (tensor<64x16xf32>, tensor<64x16xf32>) -> tensor<64x16xf32>
   return %3, %5, %7 : tensor<64x16xf32>, tensor<64xf32>, tensor<64x16xf32>
+}
+
+// -----
+
+// Rows are folded in lanes: every sixteenth element with the others of its kind, then these. That is the order wherever
+// a row is folded, and so a reduction of rows is a function by itself too.
+
+// CHECK-LABEL: func.func @lanes
+// CHECK-NEXT: call @lanes.fused(%arg0)
+
+// LINALG-LABEL: func.func @lanes
+// LINALG: tensor.expand_shape %arg0 {{\[\[}}0], [1, 2{{\]\]}} output_shape [8, 4, 16]
+// LINALG-NEXT: "flow.dispatch.region"
+// LINALG: linalg.generic {{.*}} iterator_types = ["parallel", "reduction", "parallel"]}
+// LINALG: } -> tensor<8x16xf32>
+// LINALG: linalg.generic {{.*}} iterator_types = ["parallel", "reduction"]}
+// LINALG: } -> tensor<8xf32>
+// LINALG-NEXT: "flow.return"
+func.func @lanes(%x: tensor<8x64xf32>) -> tensor<8xf32> {
+  %0 = "volta.reduce_sum"(%x) {axes = array<i64: 1>} : (tensor<8x64xf32>) -> tensor<8xf32>
+  return %0 : tensor<8xf32>
+}
+
+// -----
+
+// A long run is folded in parts, and a further dispatch folds their results.
+
+// CHECK-LABEL: func.func @parts
+// CHECK-NEXT: call @parts.fused(%arg0)
+
+// LINALG-LABEL: func.func @parts
+// LINALG: tensor.expand_shape {{.*}} output_shape [70, 100, 32]
+// LINALG-NEXT: "flow.dispatch.region"
+// LINALG: math.absf
+// LINALG: } -> tensor<70x32xf32>
+// LINALG-NEXT: "flow.return"
+// LINALG: linalg.generic {{.*}} iterator_types = ["reduction", "parallel"]}
+// LINALG: } -> tensor<32xf32>
+func.func @parts(%x: tensor<100x70x32xf32>) -> tensor<32xf32> {
+  %0 = "volta.abs"(%x) : (tensor<100x70x32xf32>) -> tensor<100x70x32xf32>
+  %1 = "volta.reduce_sum"(%0) {axes = array<i64: 0, 1>} : (tensor<100x70x32xf32>) -> tensor<32xf32>
+  return %1 : tensor<32xf32>
+}
+
+// -----
+
+// What else the function computes from the result goes into the further dispatch.
+
+// CHECK-LABEL: func.func @mean
+// CHECK-NEXT: call @mean.fused.2(%arg0)
+
+// LINALG-LABEL: func.func @mean
+// LINALG: "flow.dispatch.region"
+// LINALG: } -> tensor<70xf32>
+// LINALG: "flow.return"
+// LINALG: "flow.dispatch.region"
+// LINALG: arith.addf
+// LINALG: arith.divf
+// LINALG: "flow.return"
+// LINALG-NOT: "flow.dispatch.region"
+func.func @mean(%x: tensor<100x70xf32>) -> tensor<f32> {
+  %0 = "volta.full"() {shape = array<i64>, value = dense<7.0e3> : tensor<f32>} : () -> tensor<f32>
+  %1 = "volta.reduce_sum"(%x) {axes = array<i64: 0, 1>} : (tensor<100x70xf32>) -> tensor<f32>
+  %2 = "volta.div"(%1, %0) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %2 : tensor<f32>
 }
