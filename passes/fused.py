@@ -172,7 +172,7 @@ class Nest:
         lanes = self._vector_bytes // max(
             reduction_accumulator(op.fold, d).itemsize for op, d in zip(self.results, dtypes, strict=True)
         )
-        if lanes < 2 or not self.are_rows or steps % lanes or steps == lanes:
+        if lanes < 2 or not self.are_rows or steps % lanes or steps <= lanes:
             lanes = 1
         return parts, steps // lanes, lanes
 
@@ -209,7 +209,7 @@ class Nest:
         """Whether what is folded here can be computed in one loop: IREE 3.13 is slow, or fails, with more."""
         if not self.is_reduction:
             return True
-        if not self.folded:
+        if not self.folded or 0 in self.loops:
             return False
         first, count = self.last_run
         run = list(range(first, first + count))
