@@ -167,14 +167,13 @@ class Nest:
         """
         first, count = self.last_run
         extent = prod(self.loops[first : first + count])
-        parts, steps = cut_run(extent) if self.is_whole else (1, extent)
-        dtypes = [spec_of(op.operation.results[0].type).dtype for op in self.results]
-        lanes = self._vector_bytes // max(
-            reduction_accumulator(op.fold, d).itemsize for op, d in zip(self.results, dtypes, strict=True)
-        )
-        if lanes < 2 or not self.are_rows or steps % lanes or steps <= lanes:
+        specs = [spec_of(op.operation.results[0].type) for op in self.results]
+        folds = zip(self.results, specs, strict=True)
+        lanes = self._vector_bytes // max(reduction_accumulator(op.fold, spec.dtype).itemsize for op, spec in folds)
+        if lanes < 2 or not self.are_rows or extent % lanes or extent <= lanes:
             lanes = 1
-        return parts, steps // lanes, lanes
+        parts, steps = cut_run(extent // lanes) if self.is_whole else (1, extent // lanes)
+        return parts, steps, lanes
 
     @property
     def are_rows(self) -> bool:
@@ -308,17 +307,21 @@ def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit)
     values = dict(zip(function.arguments, operands, strict=True))
     views = {op.operation.results[0]: op for op in nest.views}
     inputs, maps = [], []
+    run = nest.numbers(nest.last_run[0]) if nest.folded else range(0)
     for value, place in nest.inputs:
         # Axes that merge are adjacent in whatever has them.
         taken = list(dict.fromkeys(number for loop in place if loop is not None for number in nest.numbers(loop)))
         spec = spec_of(value.type).with_shape(tuple(nest.extents[loop] for loop in taken))
         view = views.get(value)
-        whole = values[view.operation.operands[0]] if view else b.reshape(values[value], spec)
+        # Outside of the dispatch a run is one axis: IREE would move its parts up to what computes the value, which it
+        # then computes twice, for those who read it otherwise too.
+        joined = [prod(nest.cut) if loop in run else nest.extents[loop] for loop in taken if loop not in run[1:]]
+        whole = values[view.operation.operands[0]] if view else b.reshape(values[value], spec.with_shape(tuple(joined)))
         inputs.append((whole, view, spec))
         maps.append(taken)
 
     def read() -> list[Any]:
-        return [_slice(b, whole, view, spec) if view else whole for whole, view, spec in inputs]
+        return [_slice(b, whole, view, spec) if view else b.reshape(whole, spec) for whole, view, spec in inputs]
 
     outs = [spec_of(op.operation.results[0].type) for op in nest.results]
     return (_lower_reductions if nest.is_reduction else _lower_elementwise)(b, nest, read, maps, outs, emit)

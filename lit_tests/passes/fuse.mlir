@@ -386,8 +386,8 @@ func.func @waits(%x: tensor<64x16xf32>) -> (tensor<64x16xf32>, tensor<64xf32>, t
 // CHECK-NEXT: call @lanes.fused(%arg0)
 
 // LINALG-LABEL: func.func @lanes
-// LINALG: tensor.expand_shape %arg0 {{\[\[}}0], [1, 2{{\]\]}} output_shape [8, 4, 16]
 // LINALG-NEXT: "flow.dispatch.region"
+// LINALG: tensor.expand_shape %arg0 {{\[\[}}0], [1, 2{{\]\]}} output_shape [8, 4, 16]
 // LINALG: linalg.generic {{.*}} iterator_types = ["parallel", "reduction", "parallel"]}
 // LINALG: } -> tensor<8x16xf32>
 // LINALG: linalg.generic {{.*}} iterator_types = ["parallel", "reduction"]}
@@ -406,8 +406,9 @@ func.func @lanes(%x: tensor<8x64xf32>) -> tensor<8xf32> {
 // CHECK-NEXT: call @parts.fused(%arg0)
 
 // LINALG-LABEL: func.func @parts
-// LINALG: tensor.expand_shape {{.*}} output_shape [70, 100, 32]
+// LINALG: tensor.collapse_shape %arg0 {{\[\[}}0, 1], [2{{\]\]}}
 // LINALG-NEXT: "flow.dispatch.region"
+// LINALG: tensor.expand_shape {{.*}} output_shape [70, 100, 32]
 // LINALG: math.absf
 // LINALG: } -> tensor<70x32xf32>
 // LINALG-NEXT: "flow.return"
