@@ -268,7 +268,7 @@ def _cut_before(calls: Sequence[Any], function: Any) -> list[Any]:
     nests = {call: _nest_of(callee_of(call), is_whole=True) for call in calls}
     found = []
     for call, nest in nests.items():
-        others = max(prod(other.loops) for c, other in nests.items() if c != call)
+        others = max((prod(other.loops) for c, other in nests.items() if c != call), default=0)
         is_first = all(v.owner == function.entry_block for v in call.operation.operands)
         if nest.folded and nest.cut[0] > 1 and is_first and others * prod(nest.cut) <= prod(nest.loops):
             found.append(call)

@@ -37,13 +37,11 @@ and the median over all turns counts."""
 _NOTES = """\
 *Intermediate* is the part of what is promised that is neither arguments nor results; PyTorch's is what was measured
 less the same arguments and results. *Error* is the greatest relative difference of a result, norm-wise per tensor, from
-that of *all kept*, after one step. The results are the loss and the new parameters, from which Adam's first step takes
-the signs of gradients rather than gradients: of the GPT of 12 layers with the least memory, parameters differ by 3e-05,
-as PyTorch's do; with its products packed, where they differ by 2e-05, its gradients differ by 1e-06. Steps of the
-ResNets and of the deep MLP are ill-conditioned at their initial parameters: PyTorch in single precision is 6e-03
-(ResNet-18), 2e-02 (ResNet-50) and 1e-01 (MLP) away from PyTorch in double precision. In double precision,
-gradients of the ResNets with all kept, as by default and with the least memory differ by 6e-14 at most (16 images of
-112x112): plans compute the same, in other orders."""
+that of *all kept*, after one step. The results are the loss and the new parameters. Plans compute the same to the last
+bit: a row is summed in one order in whatever kernel, and a product is rounded before something is added to it. With
+PyTorch's they are compared to no more than a few digits: Adam's first step takes the signs of gradients rather than
+gradients, and steps of the ResNets and of the deep MLP are ill-conditioned at their initial parameters. PyTorch in
+single precision is 6e-03 (ResNet-18), 2e-02 (ResNet-50) and 1e-01 (MLP) away from PyTorch in double precision."""
 
 #: Names of the variants of a workload.
 KEPT, FREE, HALF, THIRD, LEAST = "Volta, all kept", "Volta", "Volta, half", "Volta, third", "Volta, min"
