@@ -37,9 +37,9 @@ and the median over all turns counts."""
 _NOTES = """\
 *Intermediate* is the part of what is promised that is neither arguments nor results; PyTorch's is what was measured
 less the same arguments and results. *Error* is the greatest relative difference of a result, norm-wise per tensor, from
-that of *all kept*, after one step. The results are the loss and the new parameters. Plans compute the same to the last
-bit: a row is summed in one order in whatever kernel, and a product is rounded before something is added to it. With
-PyTorch's they are compared to no more than a few digits: Adam's first step takes the signs of gradients rather than
+that of *all kept*, after one step. The results are the loss and the new parameters. Plans compute the same, mostly to
+the last bit: a row is summed in one order in whatever kernel, and a product is rounded before something is added to it.
+What PyTorch computes agrees in a few digits: Adam's first step takes the signs of gradients rather than
 gradients, and steps of the ResNets and of the deep MLP are ill-conditioned at their initial parameters. PyTorch in
 single precision is 6e-03 (ResNet-18), 2e-02 (ResNet-50) and 1e-01 (MLP) away from PyTorch in double precision."""
 
