@@ -127,8 +127,8 @@ class Reduce(Op):
     @classmethod
     def lower(cls, b, op, x):
         source = spec_of(op.operation.operands[0].type)
+        (total,) = fold_together(b, [cls.fold], [x], [source], op.axes)
         wide = reduction_accumulator(cls.fold, source.dtype)
-        (total,) = fold_together(b, [cls.fold], [x], [source], [wide], op.axes)
         return recoded(b, total, spec_of(op.operation.results[0].type).with_dtype(wide), source.dtype)
 
 
@@ -137,15 +137,14 @@ def fold_together(
     folds: Sequence[Fold],
     values: Sequence[Any],
     specs: Sequence[TensorSpec],
-    wides: Sequence[np.dtype],
     axes: Sequence[int],
 ) -> list[Any]:
-    """Tensors of one shape folded along ``axes``, each with its fold and in its accumulator's dtype, in the same loops.
+    """Tensors of one shape, of ``specs``, folded along ``axes`` in the same loops, each with its fold.
 
-    Args:
-        specs: of the values.
-        wides: dtypes of the results.
+    Returns:
+        The results, in the dtypes of the accumulators.
     """
+    wides = [reduction_accumulator(fold, spec.dtype) for fold, spec in zip(folds, specs, strict=True)]
     # One loop for each run of adjacent axes, and one run at a time: IREE 3.13 refuses or crashes on sums over several
     # loops of a product with a broadcast factor, and runs others slower.
     for first, count in reversed(runs(axes)):

@@ -24,7 +24,7 @@ A :data:`Place` says where an element is taken from: for each axis of a value th
 or None for an axis of extent 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -237,40 +237,38 @@ def lower_fused(b: Lowering, function: Any, operands: Sequence[Any], *, is_epilo
     """
     calls = calls_in(function)
     if not calls:
-        return _lower_nest(b, function, operands, _emit if is_epilogue else b.dispatch)()
+        return _lower_nest(b, function, _nest_of(function, b), operands, _emit if is_epilogue else b.dispatch)()
     values = dict(zip(function.arguments, operands, strict=True))
     outs = [spec_of(t) for t in function.type.results]
     squeezed = [out.with_shape(tuple(extent for extent in out.shape if extent != 1)) for out in outs]
-    before = {
-        call: _lower_nest(b, callee_of(call), [values[v] for v in call.operation.operands], b.dispatch)
-        for call in _cut_before(calls, function)
-    }
+    nests = {call: _nest_of(callee_of(call), b, is_whole=False) for call in calls}
+
+    def lower(call: Any, nest: Nest, emit: Emit) -> Finish:
+        return _lower_nest(b, callee_of(call), nest, [values[v] for v in call.operation.operands], emit)
+
+    before = {call: lower(call, _nest_of(callee_of(call), b), b.dispatch) for call in _cut_before(nests, function)}
 
     def dispatch() -> list[Any]:
-        for call in calls:
-            if call in before:
-                results = before[call]()
-            else:
-                given = [values[v] for v in call.operation.operands]
-                results = _lower_nest(b, callee_of(call), given, _emit)()
-            values.update(zip(call.operation.results, results, strict=True))
+        for call, nest in nests.items():
+            finish = before.get(call) or lower(call, nest, _emit)
+            values.update(zip(call.operation.results, finish(), strict=True))
         returned = function.entry_block.operations[len(calls)].operation.operands
         return _reshaped(b, [values[v] for v in returned], squeezed)
 
     return _reshaped(b, b.dispatch(squeezed, dispatch), outs)
 
 
-def _cut_before(calls: Sequence[Any], function: Any) -> list[Any]:
+def _cut_before(nests: Mapping[Any, Nest], function: Any) -> list[Any]:
     """The calls of which the long run of a reduction is folded in parts by a dispatch of its own, before the group's.
 
     That is where nothing else in the group goes over that run, which it would read again.
     """
-    nests = {call: _nest_of(callee_of(call), is_whole=True) for call in calls}
     found = []
     for call, nest in nests.items():
         others = max((prod(other.loops) for c, other in nests.items() if c != call), default=0)
+        is_long = nest.is_reduction and cut_run(nest.cut[1])[0] > 1
         is_first = all(v.owner == function.entry_block for v in call.operation.operands)
-        if nest.folded and nest.cut[0] > 1 and is_first and others * prod(nest.cut) <= prod(nest.loops):
+        if is_long and is_first and others * prod(nest.cut) <= prod(nest.loops):
             found.append(call)
     return found
 
@@ -292,18 +290,16 @@ def _emit(results: Sequence[TensorSpec], body: Callable[[], Sequence[Any]]) -> l
     return list(body())
 
 
-def _nest_of(function: Any, *, is_whole: bool, vector_bytes: int = 0) -> Nest:
+def _nest_of(function: Any, b: Lowering, *, is_whole: bool = True) -> Nest:
     """The loops of a group that calls no other."""
     *ops, terminator = function.entry_block.operations
     producers = {op.operation.results[0]: op for op in ops}
-    return Nest(
-        ops, [producers[v] for v in terminator.operation.operands], is_whole=is_whole, vector_bytes=vector_bytes
-    )
+    results = [producers[v] for v in terminator.operation.operands]
+    return Nest(ops, results, is_whole=is_whole, vector_bytes=b.vector_bytes)
 
 
-def _lower_nest(b: Lowering, function: Any, operands: Sequence[Any], emit: Emit) -> Finish:
+def _lower_nest(b: Lowering, function: Any, nest: Nest, operands: Sequence[Any], emit: Emit) -> Finish:
     """Emits a group that calls no other as one linalg.generic."""
-    nest = _nest_of(function, is_whole=emit is not _emit, vector_bytes=b.vector_bytes)
     values = dict(zip(function.arguments, operands, strict=True))
     views = {op.operation.results[0]: op for op in nest.views}
     inputs, maps = [], []
@@ -394,8 +390,7 @@ def _lower_reductions(
         """Values, some of which may be equal, folded along axes."""
         numbers = {value: number for number, value in enumerate(values)}
         specs = [totals[n].with_shape(tuple(value.type.shape)) for value, n in numbers.items()]
-        wides = [spec.dtype for spec in specs]
-        results = fold_together(b, [folds[n] for n in numbers.values()], list(numbers), specs, wides, axes)
+        results = fold_together(b, [folds[n] for n in numbers.values()], list(numbers), specs, axes)
         found = dict(zip(numbers, results, strict=True))
         return [found[value] for value in values]
 

@@ -442,3 +442,19 @@ func.func @mean(%x: tensor<100x70xf32>) -> tensor<f32> {
   %2 = "volta.div"(%1, %0) : (tensor<f32>, tensor<f32>) -> tensor<f32>
   return %2 : tensor<f32>
 }
+
+// -----
+
+// A row of fewer steps than a part would have is folded in the dispatch of what uses it.
+
+// LINALG-LABEL: func.func @mean_of_few
+// LINALG: "flow.dispatch.region"
+// LINALG: arith.divf
+// LINALG: "flow.return"
+// LINALG-NOT: "flow.dispatch.region"
+func.func @mean_of_few(%x: tensor<64x96xf32>) -> tensor<f32> {
+  %0 = "volta.full"() {shape = array<i64>, value = dense<6144.0> : tensor<f32>} : () -> tensor<f32>
+  %1 = "volta.reduce_sum"(%x) {axes = array<i64: 0, 1>} : (tensor<64x96xf32>) -> tensor<f32>
+  %2 = "volta.div"(%1, %0) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %2 : tensor<f32>
+}
