@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -758,7 +760,7 @@ def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: 
     source = text()
     programs = []
     for in_parts in (False, True):
-        with iree_worker._Invocation(source, iree_compiler.Target.parse(target).flags(), []) as invocation:
+        with iree_worker._Invocation(source.encode(), iree_compiler.Target.parse(target).flags(), []) as invocation:
             invocation.run("flow")
             invocation.inline()
             if in_parts:
@@ -770,6 +772,38 @@ def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: 
             # The constants of a function stand in any order.
             programs.append(([x for x in lines if not is_constant(x)], sorted(x for x in lines if is_constant(x))))
     assert programs[0] == programs[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda: linalg_text(lambda x: x, (), (volta.spec((4,)),)),
+        lambda: linalg_text(lambda x: x + 1, (), (volta.spec((4,)),)),
+        lambda: linalg_text(drawing, (), (volta.spec((4, 5, 3)),)),
+        training_step,
+    ],
+    ids=["no kernel", "one kernel", "drawing", "training step"],
+)
+def test_a_program_that_is_linked_with_a_library_is_that_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: Callable[[], str]
+) -> None:
+    def contents(vmfb: bytes) -> tuple[dict[str, bytes], str]:
+        """The library, and what the host does. Bytes that pad IREE's structures are whatever was in memory."""
+        file = tmp_path / "module.vmfb"
+        file.write_bytes(vmfb)
+        dump = Path(sys.executable).with_name("iree-dump-module")
+        host = subprocess.run([dump, file], capture_output=True, check=True, text=True).stdout
+        with zipfile.ZipFile(file) as archive:
+            return {name: archive.read(name) for name in archive.namelist() if name != "module.fb"}, host
+
+    request = iree_worker.Request(text(), iree_compiler.Target.parse("cpu").flags(), {})
+    linked = iree_worker.handle(request)
+    monkeypatch.setattr(iree_worker._Invocation, "is_for_cpu", lambda self: False)
+    whole = iree_worker.handle(request)
+    assert isinstance(linked, iree_worker.Binary)
+    assert isinstance(whole, iree_worker.Binary)
+    assert contents(linked.vmfb) == contents(whole.vmfb)
+    assert linked.plans == whole.plans
 
 
 def test_what_reads_a_part_that_was_written_runs_after_it() -> None:

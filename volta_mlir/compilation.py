@@ -445,7 +445,7 @@ class Lowered:
         """
         module = self._at(stage)
         with context():
-            return module.operation.get_asm(enable_debug_info=debug_info)
+            return module.operation.get_asm(enable_debug_info=debug_info, assume_verified=True)
 
     @property
     def fuse(self) -> bool:

@@ -373,7 +373,6 @@ def _compile_somehow(
 
 
 @functools.cache
-@functools.cache
 def _host_cpu() -> str:
     """What decides the code that ``host`` generates: the processor's model and features."""
     try:

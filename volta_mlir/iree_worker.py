@@ -8,10 +8,12 @@ pickled answers on standard output.
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
@@ -33,6 +35,7 @@ _DEDUPLICATION = "mlir::iree_compiler::IREE::Stream::(anonymous namespace)::Dedu
 _DISABLED = [f"{_DEDUPLICATION}<mlir::iree_compiler::IREE::Stream::Tensor{kind}Op>" for kind in ("Import", "Export")]
 _CANONICALIZE = f'canonicalize{{top-down=false disable-patterns="{",".join(_DISABLED)}"}}'
 _CLEAN_UP = _in_functions(_CANONICALIZE, "cse")
+_GLOBALS = "iree-util-fold-globals,iree-util-fuse-globals,iree-util-ipo"
 _CLEAN_UP_ALL = (
     _in_functions(
         _CANONICALIZE,
@@ -40,7 +43,7 @@ _CLEAN_UP_ALL = (
         "iree-util-optimize-int-arithmetic",
         "iree-util-simplify-global-accesses",
     ),
-    "iree-util-fold-globals,iree-util-fuse-globals,iree-util-ipo",
+    _GLOBALS,
 )
 # IREE's stream phase in parts: what makes the schedule (the stream.async level), and what makes allocations of it. In
 # between, the schedule is read. Together they make the same program as the phase does. They are its passes, without
@@ -91,6 +94,8 @@ _BINDING = (
     _CLEAN_UP,
     "stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
+# What IREE begins to generate code with, without a clean-up: what came before has ended with one.
+_INTERFACES = ("iree-hal-materialize-interfaces,iree-hal-prune-executables",)
 _MAX_ITERATIONS = 10
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -149,7 +154,7 @@ def handle(request: Request) -> Answer:
     """Compiles one program."""
     diagnostics: list[str] = []
     try:
-        with _Invocation(request.text, request.flags, diagnostics) as invocation:
+        with _Invocation(request.text.encode(), request.flags, diagnostics) as invocation:
             invocation.verify_each_pass(False)
             invocation.run("flow")
             invocation.inline()
@@ -171,18 +176,39 @@ def handle(request: Request) -> Answer:
             plans = read_plans(invocation.module(), bytes_moved)
             if request.wanted == "plans":
                 return Binary(b"", plans)
+            invocation.run_pipelines(_INTERFACES)
+            host = invocation.take_host() if invocation.is_for_cpu() else None
             # In one run, one of the threads does not get work at times.
-            invocation.run("executable-configurations", after="stream")
+            invocation.run("executable-configurations", after="executable-sources")
             invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
             invocation.run("executable-targets", after="executable-configurations")
             invocation.verify_each_pass(False)
             invocation.round_products()
+            if host is not None:
+                return Binary(_link(invocation, host, request.flags, diagnostics), plans)
             invocation.run("end", after="executable-targets")
             return Binary(invocation.vmfb(), plans)
     except _NeedsProcess as needed:
         return Restart(needed.flags)
     except _Refused as refused:
         return Refusal(str(refused), tuple(diagnostics))
+
+
+def _link(kernels: _Invocation, host: Any, flags: tuple[str, ...], diagnostics: list[str]) -> bytes:
+    """The module of the kernels that code was generated for, and of the host's part of the program.
+
+    LLVM makes a library of all kernels on one thread, a third of the time that a compilation takes. Meanwhile the
+    host's part, which grows with a network's depth, is lowered with kernels that do nothing, by an invocation of its
+    own. Then the library is put in the place of theirs.
+    """
+    source = kernels.with_stubs(host)
+    with _Invocation(source, flags, diagnostics) as program, ThreadPoolExecutor(1) as thread:
+        done = thread.submit(kernels.run, "hal", after="executable-targets")
+        program.verify_each_pass(False)
+        program.run("end", after="executable-targets")
+        done.result()
+        program.replace_libraries(kernels.libraries())
+        return program.vmfb()
 
 
 class _Refused(Exception):
@@ -198,9 +224,9 @@ class _NeedsProcess(Exception):
 
 
 class _Invocation:
-    """One program on its way through IREE's compiler. Use as a context manager; nothing survives it."""
+    """One program, MLIR's text or bytecode, on its way through IREE. Use as a context manager; nothing survives it."""
 
-    def __init__(self, text: str, flags: tuple[str, ...], diagnostics: list[str]) -> None:
+    def __init__(self, source: bytes, flags: tuple[str, ...], diagnostics: list[str]) -> None:
         from iree.compiler import api
 
         self._api = api
@@ -217,7 +243,7 @@ class _Invocation:
                 else None
             )
         )
-        self._source = api.Source.wrap_buffer(self._session, text.encode(), buffer_name=SOURCE_NAME)
+        self._source = api.Source.wrap_buffer(self._session, source, buffer_name=SOURCE_NAME)
         self._invocation = self._new_invocation()
         if not self._invocation.parse_source(self._source):
             self.__exit__()
@@ -261,9 +287,9 @@ class _Invocation:
 
     def inline(self) -> None:
         """Inlines what volta-outline made functions of: they were to have dispatches formed once, not to be called."""
-        kept = [f for f in self.module().regions[0].blocks[0] if "inlining_policy" in f.operation.attributes]
+        kept = [function for function in _ops(self.module()) if "inlining_policy" in function.attributes]
         for function in kept:
-            del function.operation.attributes["inlining_policy"]
+            del function.attributes["inlining_policy"]
         if kept:
             self.run_pipelines(("inline{default-pipeline=},symbol-dce,util.func(cse)",))
 
@@ -277,7 +303,7 @@ class _Invocation:
     @contextmanager
     def _without_exports(self) -> Iterator[None]:
         """Has casts stand for ``stream.tensor.export``, each of which a pass would compare with all before it."""
-        functions = [op.operation for op in self.module().regions[0].blocks[0] if op.operation.name == "util.func"]
+        functions = [op for op in _ops(self.module()) if op.name == "util.func"]
         blocks = [block for function in functions for block in function.regions[0].blocks]
         exports = [op.operation for block in blocks for op in block if op.operation.name == "stream.tensor.export"]
         casts = []
@@ -322,8 +348,17 @@ class _Invocation:
     def run_pipelines(self, pipelines: tuple[str, ...]) -> None:
         """Runs pipelines over the program as it is now."""
         for pipeline in pipelines:
+            if pipeline == _GLOBALS and not self._has_globals():
+                continue
             if not self._invocation.execute_text_pass_pipeline(pipeline):
                 raise _Refused(pipeline)
+
+    def _has_globals(self) -> bool:
+        """Whether there is more than devices and functions for callers: what may have constants, or calls."""
+        ops = _ops(self.module())
+        globals_ = [op for op in ops if op.name == "util.global" and str(op.attributes["type"]) != "!hal.device"]
+        private = [op for op in ops if op.name == "util.func" and "sym_visibility" in op.attributes]
+        return bool(globals_ or private or any(op.name == "util.initializer" for op in ops))
 
     def round_products(self) -> None:
         """Has LLVM round a product before it adds something to it, as it is where the product is stored in between.
@@ -343,6 +378,69 @@ class _Invocation:
 
             self.module().operation.walk(visit)
 
+    def take_host(self) -> Any:
+        """Takes all but the kernels out of the program, so that nothing goes over it while code is generated.
+
+        Returns:
+            The module that it is in now.
+        """
+        from iree.compiler import ir
+
+        program = self.module()
+        with self._session.context, ir.Location.unknown():
+            host = ir.Module.create().operation
+            for name in program.attributes:
+                host.attributes[name] = program.attributes[name]
+            for op in _ops(program):
+                if op.name != "hal.executable":
+                    host.regions[0].blocks[0].append(op)
+        return host
+
+    def is_for_cpu(self) -> bool:
+        """Whether all kernels become one library of the CPU's code."""
+        variants = [variant for kernel in self._kernels() for variant in _variants(kernel)]
+        return all('"llvm-cpu"' in str(variant.attributes["target"]) for variant in variants)
+
+    def _kernels(self) -> list[Any]:
+        return [op for op in _ops(self.module()) if op.name == "hal.executable"]
+
+    def with_stubs(self, host: Any) -> bytes:
+        """The host's part, as bytecode, with kernels that do nothing in the place of this program's.
+
+        All become public, there and here: else those that nothing calls are dropped, and the others numbered anew.
+        """
+        from iree.compiler import ir
+
+        with self._session.context:
+            for kernel in self._kernels():
+                if "sym_visibility" in kernel.attributes:
+                    del kernel.attributes["sym_visibility"]
+                stub = kernel.clone(ip=ir.InsertionPoint(host.regions[0].blocks[0]))
+                for variant in _variants(stub):
+                    exported = {op.attributes["sym_name"] for op in _ops(variant) if op.name == "hal.executable.export"}
+                    for code in [op for op in _ops(variant) if op.name == "builtin.module"]:
+                        _empty(code, exported)
+            bytecode = io.BytesIO()
+            host.write_bytecode(bytecode)
+        return bytecode.getvalue()
+
+    def libraries(self) -> dict[str, str]:
+        """What the kernels were linked to, by the name that it has in a module."""
+        ops = [(kernel, op) for kernel in self._kernels() for op in _ops(kernel)]
+        binaries = [(kernel, op) for kernel, op in ops if op.name == "hal.executable.binary"]
+        return {f"{_name(kernel)}_{_name(binary)}": str(binary.attributes["data"]) for kernel, binary in binaries}
+
+    def replace_libraries(self, libraries: Mapping[str, str]) -> None:
+        """Puts libraries in the places of those with the same names."""
+        from iree.compiler import ir
+
+        data = {_name(op): op for module in _ops(self.module()) for op in _ops(module) if op.name == "vm.rodata"}
+        if not data.keys() >= libraries.keys():
+            raise _Refused("linking kernels")
+        with self._session.context:
+            for name, library in libraries.items():
+                data[name].attributes["value"] = ir.Attribute.parse(library)
+
     def vmfb(self) -> bytes:
         with self._api.Output.open_membuffer() as output:
             self._invocation.output_vm_bytecode(output)
@@ -360,6 +458,40 @@ class _Invocation:
         call = getattr(self._api.ctypes_dl._dylib, "ireeCompilerInvocation" + function)
         call.restype, call.argtypes = None, [ctypes.c_void_p, type(argument)]
         call(self._invocation._inv_p, argument)
+
+
+def _ops(op: Any) -> list[Any]:
+    """The operations in another one's only region."""
+    return [inner.operation for inner in op.regions[0].blocks[0]]
+
+
+def _name(op: Any) -> str:
+    """An operation's symbol."""
+    from iree.compiler import ir
+
+    return ir.StringAttr(op.attributes["sym_name"]).value
+
+
+def _variants(executable: Any) -> list[Any]:
+    """A kernel's code, for each target."""
+    return [op for op in _ops(executable) if op.name == "hal.executable.variant"]
+
+
+def _empty(module: Any, exported: Collection[Any]) -> None:
+    """Has the functions of these names, in LLVM's dialect, return at once, and erases what else is in a module."""
+    from iree.compiler import ir
+
+    int32 = ir.IntegerType.get_signless(32)
+    for op in _ops(module):
+        if op.name == "llvm.func" and op.attributes["sym_name"] in exported:
+            with op.location, ir.InsertionPoint(op):
+                function = ir.Operation.create("llvm.func", attributes=dict(op.attributes.items()), regions=1)
+                arguments = [argument.type for argument in op.regions[0].blocks[0].arguments]
+                with ir.InsertionPoint(ir.Block.create_at_start(function.regions[0], arguments)):
+                    value = {"value": ir.IntegerAttr.get(int32, 0)}
+                    zero = ir.Operation.create("llvm.mlir.constant", [int32], attributes=value)
+                    ir.Operation.create("llvm.return", operands=[zero.result])
+        op.erase()
 
 
 def _replace(op: Any, name: str, operands: list[Any], attributes: dict[str, Any]) -> Any:
