@@ -806,6 +806,12 @@ def test_a_program_that_is_linked_with_a_library_is_that_of_one_run(
     assert linked.plans == whole.plans
 
 
+def test_dumped_files_are_of_the_program(tmp_path: Path) -> None:
+    compile_module(lambda _: ADD, target=f"cpu --iree-hal-dump-executable-intermediates-to={tmp_path}")
+    (code,) = tmp_path.glob("*.optimized.ll")
+    assert "fadd" in code.read_text()
+
+
 def test_what_reads_a_part_that_was_written_runs_after_it() -> None:
     """IREE starts both at once: between them, another part is written."""
     place = volta.jit(

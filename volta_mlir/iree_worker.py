@@ -96,6 +96,8 @@ _BINDING = (
 )
 # What IREE begins to generate code with, without a clean-up: what came before has ended with one.
 _INTERFACES = ("iree-hal-materialize-interfaces,iree-hal-prune-executables",)
+# Flags of files for the user, which kernels that do nothing must not get into.
+_DUMPS = "--iree-hal-dump-executable"
 _MAX_ITERATIONS = 10
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -177,7 +179,8 @@ def handle(request: Request) -> Answer:
             if request.wanted == "plans":
                 return Binary(b"", plans)
             invocation.run_pipelines(_INTERFACES)
-            host = invocation.take_host() if invocation.is_for_cpu() else None
+            apart = invocation.is_for_cpu() and not any(flag.startswith(_DUMPS) for flag in request.flags)
+            host = invocation.take_host() if apart else None
             # In one run, one of the threads does not get work at times.
             invocation.run("executable-configurations", after="executable-sources")
             invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
