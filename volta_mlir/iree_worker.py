@@ -11,6 +11,7 @@ import ctypes
 import io
 import os
 import pickle
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -94,10 +95,20 @@ _BINDING = (
     _CLEAN_UP,
     "stream.executable(builtin.module(func.func(canonicalize,cse))),symbol-dce",
 )
-# What IREE begins to generate code with, without a clean-up: what came before has ended with one.
+# What IREE begins to generate code with, but for a clean-up, which what came before has ended with.
 _INTERFACES = ("iree-hal-materialize-interfaces,iree-hal-prune-executables",)
-# Flags of files for the user, which kernels that do nothing must not get into.
-_DUMPS = "--iree-hal-dump-executable"
+# Flags with which kernels can be linked apart from what calls them. Others may ask for files of kernels, put others in
+# their places, or link them otherwise.
+_CPU = {"--iree-hal-target-device=local", "--iree-hal-local-target-device-backends=llvm-cpu"}
+_NEUTRAL = {
+    "--iree-input-demote-f64-to-f32",
+    "--iree-llvmcpu-matmul-tile-bytes",
+    "--iree-llvmcpu-reassociate-fp-reductions",
+    "--iree-llvmcpu-stack-allocation-limit",
+    "--iree-llvmcpu-target-cpu",
+    "--iree-opt-data-tiling",
+    "--iree-opt-level",
+}
 _MAX_ITERATIONS = 10
 _ERROR = 2  # iree_compiler_diagnostic_severity_t
 _DiagnosticCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -178,11 +189,12 @@ def handle(request: Request) -> Answer:
             plans = read_plans(invocation.module(), bytes_moved)
             if request.wanted == "plans":
                 return Binary(b"", plans)
-            invocation.run_pipelines(_INTERFACES)
-            apart = invocation.is_for_cpu() and not any(flag.startswith(_DUMPS) for flag in request.flags)
-            host = invocation.take_host() if apart else None
+            host = None
+            if _can_link_apart(request.flags):
+                invocation.run_pipelines(_INTERFACES)
+                host = invocation.take_host()
             # In one run, one of the threads does not get work at times.
-            invocation.run("executable-configurations", after="executable-sources")
+            invocation.run("executable-configurations", after="stream" if host is None else "executable-sources")
             invocation.verify_each_pass(True)  # what IREE can't generate code for shows here
             invocation.run("executable-targets", after="executable-configurations")
             invocation.verify_each_pass(False)
@@ -206,12 +218,21 @@ def _link(kernels: _Invocation, host: Any, flags: tuple[str, ...], diagnostics: 
     """
     source = kernels.with_stubs(host)
     with _Invocation(source, flags, diagnostics) as program, ThreadPoolExecutor(1) as thread:
-        done = thread.submit(kernels.run, "hal", after="executable-targets")
+        linked = thread.submit(kernels.run, "hal", after="executable-targets")
         program.verify_each_pass(False)
-        program.run("end", after="executable-targets")
-        done.result()
-        program.replace_libraries(kernels.libraries())
+        program.run("hal", after="executable-targets")
+        stubs = program.libraries()
+        program.run("end", after="hal")
+        linked.result()
+        libraries = kernels.libraries()
+        if stubs.keys() != libraries.keys():
+            raise _Refused("linking kernels")
+        program.replace_libraries(libraries)
         return program.vmfb()
+
+
+def _can_link_apart(flags: tuple[str, ...]) -> bool:
+    return _CPU.issubset(flags) and {flag.partition("=")[0] for flag in flags if flag not in _CPU} <= _NEUTRAL
 
 
 class _Refused(Exception):
@@ -399,11 +420,6 @@ class _Invocation:
                     host.regions[0].blocks[0].append(op)
         return host
 
-    def is_for_cpu(self) -> bool:
-        """Whether all kernels become one library of the CPU's code."""
-        variants = [variant for kernel in self._kernels() for variant in _variants(kernel)]
-        return all('"llvm-cpu"' in str(variant.attributes["target"]) for variant in variants)
-
     def _kernels(self) -> list[Any]:
         return [op for op in _ops(self.module()) if op.name == "hal.executable"]
 
@@ -428,18 +444,18 @@ class _Invocation:
         return bytecode.getvalue()
 
     def libraries(self) -> dict[str, str]:
-        """What the kernels were linked to, by the name that it has in a module."""
+        """What the kernels were linked to, by the name that IREE gives it in a module."""
         ops = [(kernel, op) for kernel in self._kernels() for op in _ops(kernel)]
         binaries = [(kernel, op) for kernel, op in ops if op.name == "hal.executable.binary"]
-        return {f"{_name(kernel)}_{_name(binary)}": str(binary.attributes["data"]) for kernel, binary in binaries}
+        names = [f"{_name(kernel)}_{_name(binary)}".encode() for kernel, binary in binaries]
+        data = [str(binary.attributes["data"]) for _, binary in binaries]
+        return {re.sub(rb"\W", b"_", name).decode(): text for name, text in zip(names, data, strict=True)}
 
     def replace_libraries(self, libraries: Mapping[str, str]) -> None:
         """Puts libraries in the places of those with the same names."""
         from iree.compiler import ir
 
         data = {_name(op): op for module in _ops(self.module()) for op in _ops(module) if op.name == "vm.rodata"}
-        if not data.keys() >= libraries.keys():
-            raise _Refused("linking kernels")
         with self._session.context:
             for name, library in libraries.items():
                 data[name].attributes["value"] = ir.Attribute.parse(library)
