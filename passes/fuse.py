@@ -39,7 +39,7 @@ from volta_mlir.dialects.control import AfterOp
 from volta_mlir.dialects.convolution import ConvolutionOp
 from volta_mlir.dialects.elementwise import Elementwise, PowOp
 from volta_mlir.dialects.movement import ReshapeOp, TransposeOp, is_product
-from volta_mlir.dialects.reduction import Reduce
+from volta_mlir.dialects.reduction import Reduce, reduction_accumulator
 from volta_mlir.dtypes import TensorSpec, bool_, is_integer
 from volta_mlir.mlir import func, ir, spec_of
 from volta_mlir.passes.derived import callee_of, calls_in, functions, is_used, unique_name, used_by
@@ -115,6 +115,7 @@ class Kind:
         loops: the extents of the loops that a kernel for it has.
         elements: how often the body of these loops runs.
         axes: the loops that a reduction folds.
+        accumulator: the bytes of what it accumulates in.
     """
 
     results: tuple[TensorSpec, ...]
@@ -127,6 +128,7 @@ class Kind:
     loops: tuple[int, ...]
     elements: int
     axes: tuple[int, ...]
+    accumulator: int
 
     @staticmethod
     def of(op: Any, operands: list[TensorSpec]) -> "Kind":
@@ -146,6 +148,7 @@ class Kind:
             loops=loops,
             elements=math.prod(loops),
             axes=tuple(op.axes) if is_reduction else (),
+            accumulator=reduction_accumulator(op.fold, results[0].dtype).itemsize if is_reduction else 0,
         )
 
 
@@ -173,7 +176,7 @@ class Node:
         self.inlines = False
         self.is_constant = all(v.producer is not None and v.producer.is_constant for v in operands)
         self.fusable, self.is_view, self.moves = kind.fusable, kind.is_view, kind.moves
-        self.is_reduction, self.axes = kind.is_reduction, kind.axes
+        self.is_reduction, self.axes, self.accumulator = kind.is_reduction, kind.axes, kind.accumulator
         self.cost, self.flops, self.loops, self.elements = kind.cost, kind.flops, kind.loops, kind.elements
         results = zip(op.operation.results, kind.results, strict=True)
         self.results = [Value(result, spec, self) for result, spec in results]
@@ -212,9 +215,12 @@ class Group:
 
     @property
     def key(self) -> Any:
-        """What kernels that are computed together have in common."""
+        """What kernels that are computed together have in common: loops, and for a reduction how it goes over them.
+
+        A vector has as many lanes as there is room for accumulators.
+        """
         first = self.results[0]
-        return first.loops, first.axes if first.is_reduction else None
+        return first.loops, (first.axes, first.accumulator) if first.is_reduction else None
 
 
 @dataclass(eq=False)
@@ -971,6 +977,8 @@ def fusion_report(module: Any) -> FusionReport:
             if is_fused(callee):
                 parts = [callee, *map(callee_of, calls_in(callee))]
                 ops = [op for part in parts for op in part.entry_block.operations if isinstance(op, Op)]
+                if len(ops) == 1:  # a function for the order of its sums
+                    continue
                 found.append(
                     FusedGroup(
                         name=callee.sym_name.value,

@@ -176,6 +176,12 @@ class Nest:
         return parts, steps, lanes
 
     @property
+    def folded_after(self) -> list[int]:
+        """The loops, among `extents`, that are folded after the last run: other runs, and the parts of the last one."""
+        first, _ = self.last_run
+        return [*(loop for loop in self.folded if loop < first), *([first] if self.folded and self.cut[0] > 1 else [])]
+
+    @property
     def are_rows(self) -> bool:
         """Whether elements that are next to each other in memory are folded."""
         return bool(self.folded) and sum(self.last_run) == len(self.loops)
@@ -236,11 +242,16 @@ def lower_fused(b: Lowering, function: Any, operands: Sequence[Any], *, is_epilo
     of which the second is that of the group: see `Nest.cut`.
     """
     calls = calls_in(function)
-    if not calls:
-        return _lower_nest(b, function, _nest_of(function, b), operands, _emit if is_epilogue else b.dispatch)()
-    values = dict(zip(function.arguments, operands, strict=True))
     outs = [spec_of(t) for t in function.type.results]
     squeezed = [out.with_shape(tuple(extent for extent in out.shape if extent != 1)) for out in outs]
+    if not calls:
+        whole = _nest_of(function, b)
+        finish = _lower_nest(b, function, whole, operands, _emit if is_epilogue else b.dispatch)
+        if len(outs) == 1 or not whole.folded_after:
+            return finish()
+        # IREE 3.13 makes no valid op of a generic with several results of which one is transposed.
+        return _reshaped(b, b.dispatch(squeezed, lambda: _reshaped(b, finish(), squeezed)), outs)
+    values = dict(zip(function.arguments, operands, strict=True))
     nests = {call: _nest_of(callee_of(call), b, is_whole=False) for call in calls}
 
     def lower(call: Any, nest: Nest, emit: Emit) -> Finish:
@@ -359,11 +370,10 @@ def _lower_elementwise(
 def _lower_reductions(
     b: Lowering, nest: Nest, read: Callable[[], list[Any]], maps: list[Any], outs: list[TensorSpec], emit: Emit
 ) -> Finish:
-    first, _ = nest.last_run
-    parts, _, lanes = nest.cut
+    _, _, lanes = nest.cut
     kept = kept_axes(len(nest.extents), (nest.here,))
     shape = tuple(nest.extents[loop] for loop in kept)
-    rest = [*(loop for loop in nest.folded if loop < first), *([first] if parts > 1 else [])]
+    rest = nest.folded_after
     left = tuple(extent for loop, extent in enumerate(nest.loops) if loop not in nest.folded)
     folds = [op.fold for op in nest.results]
     totals = [TensorSpec(shape, reduction_accumulator(fold, out.dtype)) for fold, out in zip(folds, outs, strict=True)]

@@ -578,6 +578,21 @@ def test_the_worker_answers_requests(tmp_path):
     assert iree_worker.SOURCE_NAME == "module.mlir"
 
 
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [
+        ("cpu:x86-64", 16),
+        ("cpu:x86-64-v3", 32),
+        ("cpu:znver4", 64),
+        ("cpu --iree-llvmcpu-target-cpu=x86-64-v3", 32),
+        ("cpu:x86-64 --iree-opt-level=O2", 16),
+        ("cuda", 0),
+    ],
+)
+def test_the_size_of_a_vector_is_that_of_the_target(target: str, size: int) -> None:
+    assert Target.parse(target).vector_bytes == size
+
+
 def test_importing_the_compiler_layer_does_not_load_iree():
     program = "import sys, volta_mlir.iree_compiler; sys.exit('iree.compiler' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

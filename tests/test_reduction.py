@@ -98,11 +98,25 @@ def test_long_sums_are_accurate(shape: tuple[int, ...], axis: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [48, 50, 384])
-def test_a_long_sum_of_what_was_counted(width: int) -> None:
-    x = Tensor(np.ones((5000, width), np.int32)) * volta.arange(5000)[:, None]
-    np.testing.assert_array_equal(volta.jit(lambda x: x.sum(0))(x), np.full(width, 5000 * 4999 // 2))
-    np.testing.assert_array_equal(volta.jit(lambda x: x.max(0))(x), np.full(width, 4999))
-    np.testing.assert_array_equal(volta.jit(lambda x: x.max(1))(x), np.arange(5000))
+def test_a_long_sum_of_what_is_counted(width: int) -> None:
+    x = Tensor(np.ones((5000, width), np.int32))
+
+    def counted(x: Tensor) -> Tensor:
+        return x * volta.arange(5000)[:, None]
+
+    np.testing.assert_array_equal(volta.jit(lambda x: counted(x).sum(0))(x), np.full(width, 5000 * 4999 // 2))
+    np.testing.assert_array_equal(volta.jit(lambda x: counted(x).max(0))(x), np.full(width, 4999))
+    np.testing.assert_array_equal(volta.jit(lambda x: counted(x).max(1))(x), np.arange(5000))
+    np.testing.assert_array_equal(volta.jit(lambda x: counted(x).max())(x), 4999)
+
+
+def test_long_sums_together_of_which_one_is_transposed() -> None:
+    x = Tensor(RNG.standard_normal((8192, 6, 4)).astype(np.float32))
+    together = volta.jit(lambda x: (x.sum(0).T, x.max(0))).lower(x).compile()
+    assert not together.report.unfused
+    total, greatest = together(x)
+    np.testing.assert_allclose(total.numpy(), x.numpy().sum(0, dtype=np.float64).T, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(greatest.numpy(), x.numpy().max(0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -120,6 +134,7 @@ def test_a_row_is_summed_in_one_order(dtype: str) -> None:
         lambda x, zero: ((x - zero).sum(1),),
         lambda x, _: centred(x),
         lambda x, zero: (*centred(x - zero), (x * zero).sum(1)),
+        lambda x, _: (x.sum(1), x.astype("float64").sum(1), x.astype("float16").sum(1)),
     ):
         np.testing.assert_array_equal(volta.jit(function)(x, zero)[0], alone)
 

@@ -141,15 +141,17 @@ class Target:
 
     @property
     def vector_bytes(self) -> int:
-        """The size of a vector register; 0 where threads share a row, as a GPU's do."""
+        """The size of a vector register, 64 where it is unknown; 0 where threads share a row, as a GPU's do."""
         if self.kind != "cpu":
             return 0
-        if self.architecture == "host":
+        flag = _ARCHITECTURE_FLAGS["cpu"]
+        *_, architecture = self.architecture, *(f.removeprefix(flag) for f in self.options if f.startswith(flag))
+        if architecture == "host":
             features = _host_cpu().split()
             if "flags" not in features:
                 return 16
             return 64 if "avx512f" in features else 32 if "avx2" in features else 16
-        return {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32}.get(self.architecture, 64)
+        return {"generic": 16, "x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32}.get(architecture, 64)
 
     def fingerprint(self) -> str:
         """Changes whenever the same text could compile to another binary: flags, compiler version, this CPU."""
