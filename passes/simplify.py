@@ -5,7 +5,7 @@ of constants become what their references say, which may be rounded otherwise) a
 rule takes an op and returns the tensor that replaces its result, or None where it does not apply.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,52 +42,74 @@ class Simplify(Pass, name="volta-simplify"):
 def rewrite(
     block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule] = (), max_rounds: int = 16
 ) -> None:
-    """Applies rules to the ops of a block, those of an op's class and the general ones, until nothing changes."""
+    """Applies rules to the ops of a block, those of an op's class and the general ones, until nothing changes.
+
+    A rule may look at what computes its op's operands, at what computes theirs, and at what uses any of these.
+    """
+    among: set[Any] | None = None  # the ops for which rules may apply that did not before; at first, all
     for number in range(max_rounds):
-        replaced = _replace(block, rules, general)
-        erased = (replaced or number == 0) and _erase_unused(block)
-        if not (replaced or erased):
+        changed = _replace(block, rules, general, among)
+        if changed or number == 0:
+            _erase_unused(block, changed)
+        if not changed:
             break
+        among = {op for value in changed for op in _around(value)}
 
 
 class _InFront(trace.Emitter):
-    """Emits in front of the op that is looked at."""
+    """Emits in front of the op that is looked at, and notes what it emits."""
 
     def __init__(self) -> None:
         super().__init__(None, None)
         self.op: Any = None
+        self.emitted: dict[Any, None] = {}
 
     def emit(self, op: Any, values: Any, specs: Any, attributes: dict[str, Any]) -> list[Any]:
         self.insertion_point, self.location = ir.InsertionPoint(self.op), self.op.location
-        return super().emit(op, values, specs, attributes)
+        results = super().emit(op, values, specs, attributes)
+        self.emitted |= dict.fromkeys(results)
+        return results
 
 
-def _replace(block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule]) -> bool:
-    """One round over a block, in order; True when a rule applied."""
-    changed, emitter = False, _InFront()
+def _replace(
+    block: Any, rules: Mapping[Any, Sequence[Rule]], general: Sequence[Rule], among: Collection[Any] | None
+) -> dict[Any, None]:
+    """One round over those of a block's ops, in order; the values that are new, or used in the place of others."""
+    emitter = _InFront()
+    changed: dict[Any, None] = {}
     with context(), ir.Location.unknown(), emitter:
         for op in list(block.operations):
-            found = (*rules.get(type(op), ()), *general) if isinstance(op, Op) else ()
+            if not isinstance(op, Op) or (among is not None and op not in among):
+                continue
             emitter.op = op
-            for rule in found:
+            for rule in (*rules.get(type(op), ()), *general):
                 replacement = rule(op, emitter)
                 if replacement is not None:
                     op.operation.results[0].replace_all_uses_with(replacement._value)
-                    changed = True
+                    changed[replacement._value] = None
                     break
-    return changed
+    return changed | emitter.emitted if changed else {}
 
 
-def _erase_unused(block: Any) -> bool:
-    """Erases the ops of a block whose results nothing uses; True when there were some."""
-    changed = False
+def _erase_unused(block: Any, changed: dict[Any, None]) -> None:
+    """Erases the ops of a block whose results nothing uses; of the values, those that are left, and what these used."""
     for op in reversed(list(block.operations)):
         # Calls have no effects either: all that volta can express are values.
         is_pure = isinstance(op, Op) or op.operation.name == "func.call"
         if is_pure and not is_used(op):
+            for result in op.operation.results:
+                changed.pop(result, None)
+            changed |= dict.fromkeys(op.operation.operands)
             op.operation.erase()
-            changed = True
-    return changed
+
+
+def _around(value: Any) -> Iterator[Any]:
+    """What computes a value, what uses it, and what uses that."""
+    yield value.owner
+    for use in value.uses:
+        yield use.owner
+        for result in use.owner.operation.results:
+            yield from (user.owner for user in result.uses)
 
 
 # -- looking at operands -------------------------------------------------------------------------------------------
