@@ -418,7 +418,7 @@ class RematReport:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.rows)) or "nothing is computed again"
+        return "\n".join(map(str, self.rows)) or "volta-remat has nothing computed again"
 
 
 def remat_report(module: Any) -> RematReport:

@@ -690,6 +690,11 @@ def test_policies_nest_and_differentiate_again() -> None:
             np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-8)
 
 
+def test_a_policy_is_a_function() -> None:
+    with pytest.raises(volta.OptionError, match="a policy is volta"):
+        volta.checkpoint(lambda x: x, policy="dots")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("names", [(), (1,), ("a", None)])
 def test_names_are_strings(names: Any) -> None:
     with pytest.raises(volta.OptionError, match="save_only_names takes the names of values"):

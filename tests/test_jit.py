@@ -23,7 +23,7 @@ import torch
 
 import volta_mlir as volta
 from volta_mlir import Tensor, nn, optim
-from volta_mlir.errors import DeviceError, DonatedError, DTypeError, ShapeError, TraceError
+from volta_mlir.errors import DeviceError, DonatedError, DTypeError, OptionError, ShapeError, TraceError
 from volta_mlir.runtime import DeviceBuffer
 
 Pair = namedtuple("Pair", "first second")
@@ -295,7 +295,7 @@ def test_names_of_arguments_that_do_not_exist():
         def f(x):
             return x
 
-    with pytest.raises(TraceError, match="unknown options"):
+    with pytest.raises(OptionError, match="unknown options"):
         volta.jit(lambda x: x, options={"bucket": 1})
     assert volta.jit(lambda **kwargs: kwargs["y"], donate="y")(y=Tensor(1.0)).item() == 1.0
 

@@ -205,7 +205,7 @@ def test_the_report_names_what_is_computed_again() -> None:
     assert product.flops == product.count * 2 * 1024 * 64 * 64
     assert report.flops == sum(row.flops for row in report.rows)
     assert str(report).splitlines()[0].endswith(f"x dot_general float32[1024,64]  {__file__}:{line}")
-    assert str(lowered_chain(9, None).remat_report()) == "nothing is computed again"
+    assert str(lowered_chain(9, None).remat_report()) == "volta-remat has nothing computed again"
 
 
 def test_cheap_ops_come_before_products() -> None:

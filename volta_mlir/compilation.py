@@ -123,11 +123,12 @@ def jit(
         device: where it runs, ``"cpu"``, ``"cuda:0"``, ``"vulkan"``; default the CPU.
         options:
             - ``{"memory_budget": "2GiB"}``: the most memory that a call may take, arguments, results and intermediate
-              values together; bytes as a number or a text with a unit, or ``"min"``, the least that is found. What
-              does not fit is computed again in the backward pass. The default, ``"auto"``, computes again what takes
-              next to no time; None keeps everything.
+              values together; bytes as a number or a text with a unit, or ``"min"``, the least that is found (but for a
+              twentieth, where that would take much longer). What does not fit is computed again in the backward pass.
+              The default, ``"auto"``, computes again what takes next to no time; None keeps everything.
             - ``{"fuse": False}`` leaves out the passes volta-align, volta-fuse and volta-outline.
-            - ``{"flags": [...]}`` adds iree-compile flags.
+            - ``{"flags": [...]}`` adds iree-compile flags. A program from the cache is not compiled, so that files
+              which a flag asks for are written once; see ``VOLTA_CACHE=0``.
             - ``{"explain_retrace": True}`` logs, at each further trace, which leaf of the arguments changed; False
               also leaves out the warning after several.
 
@@ -204,7 +205,7 @@ class Jitted:
         self.options = dict(options or {})
         unknown_options = self.options.keys() - {"flags", "fuse", "explain_retrace", "memory_budget"}
         if unknown_options:
-            raise TraceError(
+            raise OptionError(
                 f"jit: unknown options {sorted(unknown_options)}; there are flags, fuse, memory_budget and"
                 " explain_retrace"
             )

@@ -617,11 +617,18 @@ def checkpoint(function: Callable[..., Any] | None = None, *, policy: Policy | N
     Returns:
         A function of the same arguments and results; usable as a decorator too.
 
+    Raises:
+        OptionError: the policy is no function.
+
     Example:
         >>> from volta_mlir import Tensor, grad
         >>> grad(checkpoint(lambda x: (x * x).sum()))(Tensor([3.0])).tolist()
         [6.0]
     """
+    if policy is not None and not callable(policy):
+        raise OptionError(
+            f"checkpoint: a policy is volta.dots_saveable, volta.save_only_names(…) or a function; got {policy!r}"
+        )
     if function is None:
         return functools.partial(checkpoint, policy=policy)
 
