@@ -796,7 +796,7 @@ def test_the_parts_of_the_stream_phase_make_the_same_program(target: str, text: 
         lambda: linalg_text(lambda x: x, (), (volta.spec((4,)),)),
         lambda: ADD.replace("@f", '@"größe"'),
         lambda: linalg_text(drawing, (), (volta.spec((4, 5, 3)),)),
-        training_step,
+        pytest.param(training_step, marks=pytest.mark.full),
         lambda: linalg_text(lambda x: nn.functional.layer_norm(x, (64,)), (), (volta.spec((40, 64)),), target="cpu"),
     ],
     ids=["no kernel", "one kernel", "drawing", "training step", "lanes"],
