@@ -170,7 +170,11 @@ def test_memory_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert least["error"] <= 1e-5
     assert torch["error"] <= 1e-4
     assert all(len(row["seconds"]) == 1 and row["measured"] is not None for row in (free, least, torch))
-    assert "| MLP, 100 layers | Volta, min |" in document.read_text()
+    (dispatches, _), (fewer, _) = rows["Volta, all kept"]["fusion"]
+    assert fewer <= dispatches
+    text = document.read_text()
+    assert "| MLP, 100 layers | Volta, min |" in text
+    assert f"| MLP, 100 layers | {dispatches} | {fewer} |" in text
 
 
 def test_unknown_memory_workloads_are_refused() -> None:

@@ -43,6 +43,12 @@ What PyTorch computes agrees in a few digits: Adam's first step takes the signs 
 gradients, and steps of the ResNets and of the deep MLP are ill-conditioned at their initial parameters. PyTorch in
 single precision is 6e-03 (ResNet-18), 2e-02 (ResNet-50) and 1e-01 (MLP) away from PyTorch in double precision."""
 
+_FUSION = """\
+## Fusion
+
+What a step launches, and what its kernels read and write, counted in IREE's schedule: without volta-fuse
+(`options={"fuse": False}`) and with it, everything kept."""
+
 #: Names of the variants of a workload.
 KEPT, FREE, HALF, THIRD, LEAST = "Volta, all kept", "Volta", "Volta, half", "Volta, third", "Volta, min"
 TORCH = "PyTorch"
@@ -60,6 +66,7 @@ class Row:
         seconds: of each timed step.
         error: against the results with all kept.
         dispatches: kernels that a step launches.
+        fusion: dispatches and bytes moved without the passes that fuse, and with them; of *all kept* only.
         failure: why there is nothing else.
     """
 
@@ -70,6 +77,7 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     error: float | None = None
     dispatches: int | None = None
+    fusion: list[tuple[int, int]] | None = None
     failure: str | None = None
 
     @property
@@ -128,6 +136,9 @@ class _Session:
         self.progress(workload.name)
         kept = Row(budget=None)
         self._compile(workload, kept)
+        with _recording(kept), Process("volta", self.caches) as process:
+            self._load(process, workload, kept)
+            kept.fusion = process.ask("fusion")
         rows = {KEPT: kept, FREE: Row(), HALF: Row(), THIRD: Row(), LEAST: Row(budget="min")}
         if kept.promised is not None and kept.transients is not None:
             rows[HALF].budget = kept.promised - kept.transients // 2
@@ -204,7 +215,22 @@ def _document(rows: dict[str, dict[str, Row]], versions: dict[str, str]) -> str:
         if row.failure
     ]
     parts = [_INTRODUCTION, report.machine_text(report.machine(versions)), report.table(columns, table), _NOTES]
-    return "\n\n".join([*parts, *(["Failures:\n\n" + "\n".join(failures)] if failures else [])]) + "\n"
+    if failures:
+        parts.append("Failures:\n\n" + "\n".join(failures))
+    return "\n\n".join([*parts, _FUSION, _fusion_table(rows)]) + "\n"
+
+
+def _fusion_table(rows: dict[str, dict[str, Row]]) -> str:
+    columns = ["", "dispatches, unfused", "fused", "times", "bytes moved, unfused", "fused", "times"]
+    table = []
+    for name, variants in rows.items():
+        if counts := variants[KEPT].fusion:
+            (dispatches, moved), (fewer, less) = counts
+            table.append([
+                name, str(dispatches), str(fewer), _ratio(fewer, dispatches), _bytes(moved), _bytes(less),
+                _ratio(less, moved),
+            ])  # fmt: skip
+    return report.table(columns, table)
 
 
 def _bytes(count: int | None) -> str:

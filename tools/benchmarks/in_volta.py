@@ -160,6 +160,16 @@ class Program:
             "dispatches": compiled.plan.dispatches,
         }
 
+    def fusion(self) -> list[tuple[int, int]]:
+        """Dispatches and bytes moved of a call with all kept, without the passes that fuse and with them."""
+        counts = []
+        for fuse in (False, True):
+            options = {"memory_budget": None, "fuse": fuse}
+            step = volta.jit(self.jitted.function, donate=self.jitted.donate, options=options)
+            plan = step.lower(*self.state, *self.inputs).memory_report().plan
+            counts.append((plan.dispatches, plan.bytes_moved))
+        return counts
+
 
 def versions() -> dict[str, str]:
     """Of the packages that do the work."""

@@ -70,6 +70,10 @@ class Worker:
         """What only this framework can say about the program."""
         return self._program.details()
 
+    def fusion(self) -> list[tuple[int, int]]:
+        """Dispatches and bytes moved without fusion and with it; for Volta only."""
+        return self._program.fusion()
+
     def forget_peak(self) -> None:
         """Begins to measure the peak memory, without what making the inputs has left."""
         _give_back()
