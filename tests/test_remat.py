@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import volta_mlir as volta
 from tests.models import gpt
 from tests.tolerances import norm
-from volta_mlir import BudgetError, OptionError, Tensor, models, nn, optim, tree
+from volta_mlir import BudgetError, OptionError, Tensor, iree_worker, models, nn, optim, tree
 from volta_mlir.compilation import Compiled, Lowered
+from volta_mlir.iree_compiler import Target
 from volta_mlir.mlir import context, ir
 from volta_mlir.passes import parse_pipeline, run_pipeline
 from volta_mlir.passes.derived import functions, is_private
@@ -191,6 +193,21 @@ def planned_peak(lowered: Lowered, name: str) -> int:
         module = lowered._at(name, goal=0)
         (function,) = (f for f in functions(module) if not is_private(f))
         return simulate(_Program(function).graph()).peak
+
+
+def test_what_is_computed_again_survives_iree() -> None:
+    """IREE merges equal operations: in its flow phase each product that is computed again has a dispatch of its own."""
+
+    def products(budget: Any) -> int:
+        text = lowered_chain(9, budget)._at("linalg").operation.get_asm(print_generic_op_form=True)
+        with iree_worker._Invocation(text.encode(), Target.parse(TARGET).flags(), []) as invocation:
+            invocation.run("flow")
+            invocation.inline()
+            return len(re.findall(r"flow\.dispatch @\S*matmul", str(invocation.module())))
+
+    again = sum(row.count for row in lowered_chain(9, "min").remat_report().rows if row.op == "dot_general")
+    assert again > 0
+    assert products("min") == products(None) + again
 
 
 # -- what is said about it -----------------------------------------------------------------------------------------
