@@ -17,7 +17,7 @@ from tests.models import gpt
 from tests.tolerances import norm
 from volta_mlir import Tensor, nn, optim, tree
 from volta_mlir.compilation import Compiled
-from volta_mlir.errors import CompileError, OptionError, TraceError
+from volta_mlir.errors import CompileError, OptionError
 from volta_mlir.interpreter import interpret
 from volta_mlir.mlir import context, ir
 from volta_mlir.models.resnet import BasicBlock
@@ -269,7 +269,7 @@ def test_control_flow_is_fused_inside() -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    with pytest.raises(TraceError, match="there are flags, fuse, memory_budget and explain_retrace"):
+    with pytest.raises(OptionError, match="there are flags, fuse, memory_budget and explain_retrace"):
         volta.jit(lambda x: x, options={"fusion": False})
     with pytest.raises(OptionError, match="flags is a list of texts"):
         volta.jit(lambda x: x, options={"flags": "--iree-opt-level=O2"})
