@@ -690,9 +690,10 @@ def test_policies_nest_and_differentiate_again() -> None:
             np.testing.assert_allclose(a.numpy(), e.numpy(), rtol=1e-8)
 
 
-def test_a_policy_is_a_function() -> None:
+@pytest.mark.parametrize("policy", ["dots", 1])
+def test_a_policy_is_a_function(policy: Any) -> None:
     with pytest.raises(volta.OptionError, match="a policy is volta"):
-        volta.checkpoint(lambda x: x, policy="dots")  # type: ignore[call-overload]
+        volta.checkpoint(lambda x: x, policy=policy)
 
 
 @pytest.mark.parametrize("names", [(), (1,), ("a", None)])

@@ -58,6 +58,16 @@ def test_a_deep_network_trains_in_memory_like_the_root_of_its_depth(length: int)
     assert least <= 3 * length**0.5
 
 
+def require_equal(expected: list[np.ndarray], actual: list[np.ndarray]) -> None:
+    for e, a in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def require_near(expected: list[np.ndarray], actual: list[np.ndarray], relative: float) -> None:
+    for e, a in zip(expected, actual, strict=True):
+        assert norm(a - e) <= relative * norm(e)
+
+
 def results_of(compiled: Compiled, arguments: Any) -> list[np.ndarray]:
     return [leaf.numpy() for leaf in tree.leaves(compiled(*arguments))]
 
@@ -72,8 +82,7 @@ def test_the_least_memory_changes_no_number() -> None:
     assert cached.target == least.target
     assert peak(cached) == peak(least)
     expected, actual = (results_of(compiled, gpt.arguments(CONFIG)) for compiled in (free, least))
-    for e, a in zip(expected, actual, strict=True):
-        assert norm(a - e) <= 1e-6 * norm(e)  # columns of the first norm's gradients are summed in other groups
+    require_near(expected, actual, 1e-6)  # columns of the first norm's gradients are summed in other groups
 
 
 def chain_step(budget: Any, rows: int = 1024) -> tuple[Lowered, Any]:
@@ -103,16 +112,13 @@ def test_a_budget_is_kept_and_changes_no_number(step: Any, relative: float) -> N
     assert middle.plan.dispatches > free.plan.dispatches  # IREE did not undo it
     assert not free.remat_report().rows
     assert 0 < middle.remat_report().flops < least.remat_report().flops
-    for actual in (of_middle, of_least):
-        for e, a in zip(expected, actual, strict=True):
-            assert norm(a - e) <= relative * norm(e)
+    require_near(expected, of_middle, relative)
+    require_near(expected, of_least, relative)
 
 
 def test_the_same_groups_give_the_same_bits() -> None:
     free, least = (chain_step(budget, rows=256) for budget in (None, "min"))
-    results = (results_of(lowered.compile(TARGET), arguments) for lowered, arguments in (free, least))
-    for e, a in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, e)
+    require_equal(*(results_of(lowered.compile(TARGET), arguments) for lowered, arguments in (free, least)))
 
 
 def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
@@ -130,7 +136,7 @@ def test_what_is_drawn_at_random_is_drawn_again_alike() -> None:
     np.testing.assert_array_equal(least(w, x, key).numpy(), free(w, x, key).numpy())
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.full), "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_convolutions_and_running_statistics(dtype: str) -> None:
     """Gradients through batch norms magnify any difference in how sums are rounded."""
     rng = np.random.default_rng(0)
@@ -156,8 +162,7 @@ def test_convolutions_and_running_statistics(dtype: str) -> None:
         plans.append(compiled.plan)
         results.append([leaf.numpy() for leaf in tree.leaves(compiled(*arguments)) if isinstance(leaf, Tensor)])
     assert plans[1].transients < 0.8 * plans[0].transients
-    for e, a in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, e)
+    require_equal(*results)
 
 
 @pytest.mark.full  # lit_tests/passes/fuse.mlir has the smallest such program

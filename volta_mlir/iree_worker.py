@@ -327,8 +327,7 @@ class _Invocation:
     @contextmanager
     def _without_exports(self) -> Iterator[None]:
         """Has casts stand for ``stream.tensor.export``, each of which a pass would compare with all before it."""
-        functions = [op for op in _ops(self.module()) if op.name == "util.func"]
-        blocks = [block for function in functions for block in function.regions[0].blocks]
+        blocks = [block for function in _ops(self.module(), "util.func") for block in function.regions[0].blocks]
         exports = [op.operation for block in blocks for op in block if op.operation.name == "stream.tensor.export"]
         casts = []
         with self._session.context:
@@ -379,10 +378,12 @@ class _Invocation:
 
     def _has_globals(self) -> bool:
         """Whether there is more than devices and functions for callers: what may have constants, or calls."""
-        ops = _ops(self.module())
-        globals_ = [op for op in ops if op.name == "util.global" and str(op.attributes["type"]) != "!hal.device"]
-        private = [op for op in ops if op.name == "util.func" and "sym_visibility" in op.attributes]
-        return bool(globals_ or private or any(op.name == "util.initializer" for op in ops))
+        module = self.module()
+        return (
+            bool(_ops(module, "util.initializer"))
+            or any(str(op.attributes["type"]) != "!hal.device" for op in _ops(module, "util.global"))
+            or any("sym_visibility" in function.attributes for function in _ops(module, "util.func"))
+        )
 
     def round_products(self) -> None:
         """Has LLVM round a product before it adds something to it, as it is where the product is stored in between.
@@ -420,9 +421,6 @@ class _Invocation:
                     host.regions[0].blocks[0].append(op)
         return host
 
-    def _kernels(self) -> list[Any]:
-        return [op for op in _ops(self.module()) if op.name == "hal.executable"]
-
     def with_stubs(self, host: Any) -> bytes:
         """The host's part, as bytecode, with kernels that do nothing in the place of this program's.
 
@@ -431,13 +429,13 @@ class _Invocation:
         from iree.compiler import ir
 
         with self._session.context:
-            for kernel in self._kernels():
+            for kernel in _ops(self.module(), "hal.executable"):
                 if "sym_visibility" in kernel.attributes:
                     del kernel.attributes["sym_visibility"]
                 stub = kernel.clone(ip=ir.InsertionPoint(host.regions[0].blocks[0]))
-                for variant in _variants(stub):
-                    exported = {op.attributes["sym_name"] for op in _ops(variant) if op.name == "hal.executable.export"}
-                    for code in [op for op in _ops(variant) if op.name == "builtin.module"]:
+                for variant in _ops(stub, "hal.executable.variant"):
+                    exported = {export.attributes["sym_name"] for export in _ops(variant, "hal.executable.export")}
+                    for code in _ops(variant, "builtin.module"):
                         _empty(code, exported)
             bytecode = io.BytesIO()
             host.write_bytecode(bytecode)
@@ -445,17 +443,18 @@ class _Invocation:
 
     def libraries(self) -> dict[str, str]:
         """What the kernels were linked to, by the name that IREE gives it in a module."""
-        ops = [(kernel, op) for kernel in self._kernels() for op in _ops(kernel)]
-        binaries = [(kernel, op) for kernel, op in ops if op.name == "hal.executable.binary"]
-        names = [f"{_name(kernel)}_{_name(binary)}".encode() for kernel, binary in binaries]
-        data = [str(binary.attributes["data"]) for _, binary in binaries]
-        return {re.sub(rb"\W", b"_", name).decode(): text for name, text in zip(names, data, strict=True)}
+        libraries = {}
+        for kernel in _ops(self.module(), "hal.executable"):
+            for binary in _ops(kernel, "hal.executable.binary"):
+                name = re.sub(rb"\W", b"_", f"{_name(kernel)}_{_name(binary)}".encode())
+                libraries[name.decode()] = str(binary.attributes["data"])
+        return libraries
 
     def replace_libraries(self, libraries: Mapping[str, str]) -> None:
         """Puts libraries in the places of those with the same names."""
         from iree.compiler import ir
 
-        data = {_name(op): op for module in _ops(self.module()) for op in _ops(module) if op.name == "vm.rodata"}
+        data = {_name(op): op for module in _ops(self.module()) for op in _ops(module, "vm.rodata")}
         with self._session.context:
             for name, library in libraries.items():
                 data[name].attributes["value"] = ir.Attribute.parse(library)
@@ -479,9 +478,9 @@ class _Invocation:
         call(self._invocation._inv_p, argument)
 
 
-def _ops(op: Any) -> list[Any]:
-    """The operations in another one's only region."""
-    return [inner.operation for inner in op.regions[0].blocks[0]]
+def _ops(op: Any, name: str | None = None) -> list[Any]:
+    """The operations in another one's only block, or those of a name."""
+    return [inner.operation for inner in op.regions[0].blocks[0] if name in (None, inner.operation.name)]
 
 
 def _name(op: Any) -> str:
@@ -489,11 +488,6 @@ def _name(op: Any) -> str:
     from iree.compiler import ir
 
     return ir.StringAttr(op.attributes["sym_name"]).value
-
-
-def _variants(executable: Any) -> list[Any]:
-    """A kernel's code, for each target."""
-    return [op for op in _ops(executable) if op.name == "hal.executable.variant"]
 
 
 def _empty(module: Any, exported: Collection[Any]) -> None:
